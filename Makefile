@@ -1,0 +1,76 @@
+# Needs Python >= 3.10, pip, git and make; no root. Everything goes into .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+# Give paths or options to pytest: make test ARGS="tests/unit -x"
+ARGS   ?=
+
+DECLARED := pyproject.toml mock_server/pyproject.toml constraints.txt
+RUNTIME  := $(VENV)/.runtime-installed
+ALL      := $(VENV)/.all-installed
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint docs bench pins clean
+
+help:  ## what can be made
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(ALL)  ## install both packages, editable, with everything to work on them
+
+demo: $(RUNTIME)  ## start a service and run real jobs through it; about a minute
+	@$(BIN)/hpcjobs demo $(ARGS)
+
+test: $(ALL)  ## all tests, on a real service with a real Postgres
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(ALL)  ## style, types and the arrows between the modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: $(ALL)  ## the documentation, without a warning, and its examples as tests
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	$(BIN)/python -m pytest --quiet tests/integration/test_docs.py
+	@echo "see docs/_build/html/index.html"
+
+bench: $(ALL)  ## measure, and write the figures to docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Needs every supported interpreter: make pins PYTHONS="python3.10 python3.11 python3.12 python3.13"
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+pins:  ## resolve the dependencies anew for all supported Pythons, into constraints.txt
+	$(PYTHON) .ci/pins.py $(PYTHONS)
+
+clean:  ## remove what was made, but not .venv
+	rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./.git -prune -o -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
+
+# Where Python came without ensurepip (Debian's python3 without python3-venv), the pip beside it fills the environment.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.10 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --quiet --python $(BIN)/python install pip; \
+	else \
+	  echo "$(PYTHON) has neither ensurepip nor pip; on Debian: apt-get install python3-venv" >&2; exit 1; \
+	fi
+	@touch -c $@
+
+$(RUNTIME): $(DECLARED) | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e '.[demo]' -e ./mock_server
+	@touch $@
+
+$(ALL): $(DECLARED) | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e '.[demo,docs,dev]' -e ./mock_server
+	@touch $(RUNTIME) $@

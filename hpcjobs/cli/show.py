@@ -1,0 +1,94 @@
+"""``hpcjobs show``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpcjobs.cli.completion import complete_job
+from hpcjobs.cli.settings import PLAIN, Command, Settings
+
+if TYPE_CHECKING:
+    from hpcjobs.cli.output import Cell
+    from hpcjobs.models import JobInfo
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command("show", cls=Command)
+def show(
+    ctx: typer.Context,
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.", autocompletion=complete_job)],
+) -> None:
+    """Show everything that is known of a job."""
+    from hpcjobs.cli import output
+
+    settings = Settings.of(ctx)
+    with settings.connect() as client:
+        info = client.job(job_id).refresh().info
+    if settings.json:
+        output.json_document(info)
+    else:
+        output.print_fields(fields_of(info, relative=output.console().is_terminal))
+
+
+def fields_of(info: JobInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:
+    """What is known of a job, name by name; what is not known, or says nothing, is left out.
+
+    Args:
+        info: The job.
+        relative: Whether moments are told as how long ago they were, too.
+    """
+    from hpcjobs.cli import output
+
+    def moment(when: dt.datetime | None) -> str:
+        if when is None:
+            return ""
+        return f"{output.iso(when)} ({output.age(when)} ago)" if relative else output.iso(when)
+
+    spec = info.spec or {}
+    resources: dict[str, Any] = spec.get("resources") or {}
+    attempts = info.attempt > 1 or info.max_attempts > 1
+    fields: list[tuple[str, Cell | str | None]] = [
+        ("id", info.id),
+        ("name", info.name),
+        ("state", output.state_cell(info)),
+        ("reason", info.reason),
+        ("cancel reason", info.cancel_reason if info.cancel_reason != info.reason else None),
+        ("exit code", None if info.exit_code is None else str(info.exit_code)),
+        ("progress", str(info.progress) if info.progress else None),
+        ("attempt", f"{info.attempt} of at most {max(info.attempt, info.max_attempts)}" if attempts else None),
+        ("submitted", moment(info.created_at)),
+        ("started", moment(info.started_at)),
+        ("ended", moment(info.finished_at)),
+        ("waited", output.duration(info.queue_time())),
+        ("ran", output.duration(info.run_time()) if info.started_at else None),
+        ("owner", info.owner),
+        ("queue", info.queue),
+        ("priority", str(info.priority) if info.priority else None),
+        ("tags", ", ".join(info.tags)),
+        ("meta", json.dumps(info.meta, ensure_ascii=False) if info.meta else None),
+        ("command", _command(spec.get("command"))),
+        ("cores", str(resources["cores"]) if resources.get("cores") else None),
+        ("memory", output.size(resources["memory"]) if resources.get("memory") else None),
+        ("walltime", _seconds(resources.get("walltime"))),
+        ("grace", _seconds(spec.get("grace"))),
+        ("env", ", ".join(f"{name}={value}" for name, value in (spec.get("env") or {}).items())),
+        ("inputs", ", ".join(f"{item['name']} ({output.size(item['size'])})" for item in spec.get("inputs") or [])),
+    ]
+    return [(name, value) for name, value in fields if value]
+
+
+def _command(command: str | list[str] | None) -> str | None:
+    return shlex.join(command) if isinstance(command, list) else command
+
+
+def _seconds(value: float | str | None) -> str | None:
+    from hpcjobs.cli import output
+    from hpcjobs.models import parse_duration
+
+    return None if value is None else output.duration(parse_duration(value))

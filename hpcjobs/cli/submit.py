@@ -1,0 +1,229 @@
+"""``hpcjobs submit``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpcjobs.cli.settings import PLAIN, Command, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXAMPLES = """\
+Examples:
+  hpcjobs submit -i fit.py -i data.csv --cores 4 -- python fit.py data.csv
+  hpcjobs submit --walltime 10m 'sort big.txt | uniq -c > counts.txt'
+  id=$(hpcjobs submit -- ./simulate) && hpcjobs watch "$id"
+"""
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command(
+    "submit",
+    cls=Command,
+    epilog=EXAMPLES,
+    # What stands behind the command's first word belongs to the command, with and without "--".
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] --",
+)
+def submit(
+    ctx: typer.Context,
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="COMMAND...",
+            help="The program and its arguments. A single word with spaces in it is a shell command.",
+            show_default=False,
+        ),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="[NAME=]PATH",
+            help="Send this file along; in the job's folder it has its own name, or NAME. May be repeated.",
+            autocompletion=lambda incomplete: _paths(incomplete),
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", metavar="NAME", help="A name for people.")] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="A word to find the job by. May be repeated.")
+    ] = None,
+    cores: Annotated[int | None, typer.Option("--cores", "-c", metavar="N", help="Processor cores.")] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="Memory: 500MB, 4GiB, 4G or a number of bytes.")
+    ] = None,
+    walltime: Annotated[
+        str | None,
+        typer.Option(
+            "--walltime", "-t", metavar="TIME", help="The longest time it may run: 90s, 10m, 1h30m, 2d or D-HH:MM:SS."
+        ),
+    ] = None,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="The queue.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", metavar="N", help="Higher goes first.")] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env",
+            metavar="NAME[=VALUE]",
+            help="Set a variable for the job; without a value, pass on the one of this shell. May be repeated.",
+        ),
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option("--max-attempts", metavar="N", help="How often it may run in all, if it fails.")
+    ] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option("--grace", metavar="TIME", help="How long it may take to end when it is asked to stop."),
+    ] = None,
+    no_requeue: Annotated[
+        bool, typer.Option("--no-requeue", help="Do not run it again if the machine that ran it was lost.")
+    ] = False,
+    stderr: Annotated[
+        str | None,
+        typer.Option(
+            "--stderr",
+            metavar="merged|separate",
+            help="Whether stderr goes into the log, in order, or has a log of its own.",
+            autocompletion=lambda incomplete: [
+                word for word in ("merged", "separate") if word.startswith(incomplete)
+            ],
+        ),
+    ] = None,
+    shell: Annotated[
+        bool | None,
+        typer.Option(
+            "--shell/--no-shell",
+            help="Say that the command is one for a shell, or that it is not.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", metavar="KEY", help="A submission key of your own: the same key never makes a second job."
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended; exit 1 unless it ended well.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print its log while it runs, and wait.")] = False,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Wait no longer than this; exit 124 then.")
+    ] = None,
+) -> None:
+    """Submit a job.
+
+    Prints the id of the new job, and nothing else, on stdout. Options for hpcjobs stand before the command.
+    """
+    from hpcjobs.cli import output, waiting
+
+    settings = Settings.of(ctx)
+    seconds = waiting.seconds(timeout)
+    if timeout is not None and not (wait or follow):
+        raise typer.BadParameter("--timeout needs --wait or --follow")
+    fields: dict[str, Any] = {
+        "name": name,
+        "tags": tags,
+        "cores": cores,
+        "memory": memory,
+        "walltime": walltime,
+        "queue": queue,
+        "priority": priority,
+        "env": _environment(env or []),
+        "max_attempts": max_attempts,
+        "grace": grace,
+        "requeue": False if no_requeue else None,
+        "stderr": stderr,
+    }
+    with settings.connect(start=True) as client:
+        job = client.submit(
+            _command(command, shell=shell),
+            inputs=_inputs(inputs or []),
+            key=key,
+            **{field: value for field, value in fields.items() if value not in (None, {}, [])},
+        )
+        if follow:
+            raise typer.Exit(waiting.follow(client, job, as_json=settings.json, timeout=seconds, announce=True))
+        if not settings.json:
+            print(job.id, flush=True)
+        if wait:
+            raise typer.Exit(
+                waiting.wait_for(client, [job.info], as_json=settings.json, timeout=seconds, one_document=True)
+            )
+        if settings.json:
+            output.json_document(job.info)
+        else:
+            output.note(f"submitted; watch it with: hpcjobs watch {job.id}")
+
+
+def _command(words: Sequence[str], *, shell: bool | None) -> str | list[str]:
+    """The command as it is asked for: a string for a shell, a list for a program with its arguments.
+
+    Example:
+        >>> _command(["sort big.txt | uniq"], shell=None), _command(["sort", "big file.txt"], shell=None)
+        ('sort big.txt | uniq', ['sort', 'big file.txt'])
+    """
+    if shell is None:
+        shell = len(words) == 1 and any(char.isspace() for char in words[0])
+    return " ".join(words) if shell else list(words)
+
+
+def _inputs(given: Sequence[str]) -> dict[str, str]:
+    """What ``--input`` says, as names in the job's folder and paths here.
+
+    Example:
+        >>> _inputs(["data/record.csv", "settings.ini=/home/me/mine.ini"])
+        {'record.csv': 'data/record.csv', 'settings.ini': '/home/me/mine.ini'}
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        # A file whose own name has "=" in it is meant as it stands.
+        if not equals or Path(text).exists():
+            name, path = PurePath(text).name, text
+        if not name or not path:
+            raise typer.BadParameter(f"--input {text!r} names no file; write PATH or NAME=PATH")
+        if name in found:
+            raise typer.BadParameter(
+                f"--input {text!r}: there is an input named {name!r} already; write NAME=PATH to give it another name"
+            )
+        found[name] = path
+    return found
+
+
+def _environment(given: Sequence[str]) -> dict[str, str]:
+    """What ``--env`` says.
+
+    Example:
+        >>> _environment(["OMP_NUM_THREADS=4", "EMPTY="])
+        {'OMP_NUM_THREADS': '4', 'EMPTY': ''}
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise typer.BadParameter(f"--env {text!r} names no variable; write NAME=VALUE, or NAME to pass yours on")
+        if not equals:
+            if name not in os.environ:
+                raise typer.BadParameter(f"--env {name}: this shell has no such variable; write {name}=VALUE")
+            value = os.environ[name]
+        found[name] = value
+    return found
+
+
+def _paths(incomplete: str) -> list[str]:
+    """Files for ``--input``, also behind ``NAME=``."""
+    before, equals, start = incomplete.rpartition("=")
+    folder, _, part = start.rpartition("/")
+    base = Path(folder or ("/" if start.startswith("/") else "."))
+    try:
+        found = sorted(path for path in base.iterdir() if path.name.startswith(part))
+    except OSError:
+        return []
+    shown = [f"{folder}/{path.name}" if "/" in start else path.name for path in found]
+    return [f"{before}{equals}{text}{'/' if path.is_dir() else ''}" for text, path in zip(shown, found, strict=True)]

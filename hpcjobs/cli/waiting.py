@@ -1,0 +1,248 @@
+"""Waiting for jobs: what ``watch`` and ``submit --wait`` have in common.
+
+On a terminal a table is kept up to date, in a pipe each change of state is a line, and for programs each change of
+anything is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hpcjobs import live
+from hpcjobs.cli import output
+from hpcjobs.cli.exits import ExitCode
+from hpcjobs.errors import JobVanished, WaitTimeout
+from hpcjobs.lifecycle import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
+    from hpcjobs.client import Client
+    from hpcjobs.live import Display
+    from hpcjobs.models import JobInfo
+
+REDRAW = 0.5
+"""Seconds between two drawings of the table, so that its times go on."""
+
+WHOLE = 100
+"""A table of up to so many jobs is left standing as a whole in the end."""
+
+MANY = 5
+"""More jobs than this are counted in messages, not named."""
+
+
+def seconds(text: str | None) -> float | None:
+    """The length of time that ``--timeout`` or ``--confirm`` means, in seconds.
+
+    Raises:
+        typer.BadParameter: If it is none, saying what is allowed.
+
+    Example:
+        >>> seconds("1m30s")
+        90.0
+    """
+    from hpcjobs.models import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@contextlib.contextmanager
+def shown_by(display: Display) -> Iterator[None]:
+    """While this lasts, everything that is waited for is shown by ``display``."""
+
+    def factory(_jobs: Sequence[JobInfo]) -> Display:
+        return display
+
+    live.displays.insert(0, factory)
+    try:
+        yield
+    finally:
+        live.displays.remove(factory)
+
+
+def verdict(jobs: Any) -> ExitCode:
+    """``DONE`` if every job has ended well."""
+    well = all(job.state is JobState.FINISHED for job in jobs)
+    return ExitCode.DONE if well else ExitCode.UNSUCCESSFUL
+
+
+def ending(job: JobInfo) -> str:
+    """How a job ended, in a sentence."""
+    took = f" after {output.duration(job.run_time())}" if job.started_at else ""
+    code = f", exit code {job.exit_code}" if job.exit_code else ""
+    why = f": {job.reason}" if job.reason else ""
+    return f"job {job.id} {job.label}{took}{code}{why}"
+
+
+def _out_of_time(going: Sequence[JobInfo], timeout: float) -> None:
+    if len(going) == 1:
+        output.error_line(str(WaitTimeout(going[0], timeout)))
+    else:
+        output.error_line(f"{len(going)} jobs had not ended after {timeout:g} s; they go on")
+
+
+def _left_alone(going: Sequence[JobInfo]) -> None:
+    """Say that Ctrl-C ended the watching and nothing else, and how to go on."""
+    if not going:
+        return
+    ids = " ".join(job.id for job in going[:MANY])
+    if len(going) == 1:
+        output.error_line(f"the job goes on; watch it with `hpcjobs watch {ids}`, stop it with `hpcjobs cancel {ids}`")
+    elif len(going) <= MANY:
+        output.error_line(f"{len(going)} jobs go on; watch them with `hpcjobs watch {ids}`")
+    else:
+        output.error_line(f"{len(going)} jobs go on; watch them with `hpcjobs watch`")
+
+
+class Quiet(live.Silent):
+    """Shows nothing but trouble with the connection."""
+
+    def notice(self, text: str) -> None:
+        """Say it on stderr."""
+        output.error_line(text)
+
+
+class JsonLines(Quiet):
+    """A line of JSON for each change of anything."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, JobInfo] = {}
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Print the jobs that have changed."""
+        for job in jobs:
+            if self._shown.get(job.id) != job:
+                self._shown[job.id] = job
+                output.json_line(job)
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Print what changed last."""
+        self.show(jobs)
+
+
+class Lines(Quiet):
+    """A plain line on stdout for each change of a job's state."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, tuple[str, int]] = {}
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Print the jobs whose states have changed."""
+        for job in jobs:
+            if self._shown.get(job.id) == (job.label, job.attempt):
+                continue
+            self._shown[job.id] = (job.label, job.attempt)
+            now = dt.datetime.now(dt.timezone.utc)
+            words = [output.iso(now), job.id, job.label.ljust(10), job.name or output.EMPTY]
+            if job.terminal and job.reason:
+                words.append(f"({job.reason})")
+            print(output.clean("  ".join(words)), flush=True)
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Print what changed last."""
+        self.show(jobs)
+
+
+class Table:
+    """A table on a terminal that is kept up to date.
+
+    Args:
+        stderr: Whether it is drawn on stderr, because stdout is for something else.
+    """
+
+    tick = REDRAW
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        from rich.live import Live
+
+        self._console = output.console(stderr=stderr)
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+
+    def notice(self, text: str) -> None:
+        """Say something above the table."""
+        self._console.print(f"hpcjobs: {output.clean(text)}", soft_wrap=True)
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Draw the table anew."""
+        if not self._live.is_started:
+            self._live.start()
+        self._live.update(self._picture(jobs, room=max(1, self._console.height - 4)), refresh=True)
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Leave the last table standing, whole where that is not too long to read."""
+        self.show(jobs)
+        if len(jobs) <= WHOLE:
+            self._live.vertical_overflow = "visible"
+            self._live.update(self._picture(jobs, room=None), refresh=True)
+        self._live.stop()
+
+    def _picture(self, jobs: Sequence[JobInfo], room: int | None) -> RenderableType:
+        """The table and a line below it that counts; with no more rows than there is room for."""
+        from rich.console import Group
+        from rich.text import Text
+
+        now = dt.datetime.now(dt.timezone.utc)
+        shown = list(jobs)
+        if room is not None and len(shown) > room:
+            # What moves is worth the room.
+            shown = sorted(shown, key=lambda job: (job.terminal, job.state.not_started))[:room]
+        headers = ["ID", "STATE", "TIME", "NAME"]
+        rows = [[job.id, output.state_cell(job), _time(job, now), _name(job)] for job in shown]
+        lines = output.table(headers, rows, width=self._console.width)
+        if len(jobs) > 1:
+            more = f" · {len(jobs) - len(shown)} not shown" if len(jobs) > len(shown) else ""
+            told = output.clean(live.counts(jobs)) + more
+            lines.append(Text(told, style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
+
+
+def view_for(*, as_json: bool, stderr: bool = False) -> Display:
+    """What suits the place that the output goes to."""
+    if as_json:
+        return JsonLines()
+    return Table(stderr=stderr) if output.console(stderr=stderr).is_terminal else Lines()
+
+
+def _time(job: JobInfo, now: dt.datetime) -> str:
+    """How long a job has run, or has waited so far."""
+    ran = job.run_time(now)
+    return output.duration(ran if ran is not None else job.queue_time(now))
+
+
+def _name(job: JobInfo) -> str:
+    """A job's name and what it says of itself."""
+    said = (job.reason if job.terminal else job.progress.message if job.progress else None) or ""
+    return ": ".join(part for part in (job.name, said) if part) or output.EMPTY
+
+
+@contextlib.contextmanager
+def deadline(limit: float | None) -> Iterator[None]:
+    """Raise ``TimeoutError`` in what runs inside, wherever it is, when ``limit`` seconds are over."""
+    import signal
+    import threading
+
+    if limit is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(limit, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,511 @@
+"""Handles: a job bound to a client.
+
+``Job`` and ``AsyncJob`` have the same methods and hold no logic. What they show is what was last known; ``refresh()``
+asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
+
+from hpcjobs import operations, waiting
+from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from hpcjobs.lifecycle import JobState
+    from hpcjobs.models import CancelResult, JobInfo, OutputFile, Progress
+
+S = TypeVar("S", Session, AsyncSession)
+
+Stream = Literal["stdout", "stderr"]
+"""The streams of a job; ``"stdout"`` holds both in order, unless the job asked for a separate stderr."""
+
+
+class _Handle(Generic[S]):
+    """What is known of a job; nothing here asks the service."""
+
+    def __init__(self, session: S, info: JobInfo) -> None:
+        self._session = session
+        self._info = info
+
+    @property
+    def id(self) -> str:
+        """The job's id at its service."""
+        return self._info.id
+
+    @property
+    def info(self) -> JobInfo:
+        """Everything that was last known of the job."""
+        return self._info
+
+    @property
+    def state(self) -> JobState:
+        """The state that was last known."""
+        return self._info.state
+
+    @property
+    def native_state(self) -> str:
+        """The service's own word for the state, verbatim."""
+        return self._info.native_state
+
+    @property
+    def done(self) -> bool:
+        """Whether the job is known to have ended, well or badly."""
+        return self._info.terminal
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job is where it is, in words."""
+        return self._info.reason
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, where the job has one."""
+        return self._info.exit_code
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the job is, as it said itself."""
+        return self._info.progress
+
+    @property
+    def name(self) -> str | None:
+        """The job's name."""
+        return self._info.name
+
+    @property
+    def tags(self) -> list[str]:
+        """The job's tags."""
+        return list(self._info.tags)
+
+    def _learn(self, info: JobInfo) -> JobInfo:
+        """Keep what was learnt, and return it."""
+        self._info = waiting.merged(self._info, info)
+        return self._info
+
+    def _learn_cancel(self, result: CancelResult) -> CancelResult:
+        """Keep what a request to cancel has told, and return it."""
+        self._info = waiting.after_cancel(self._info, result)
+        return result
+
+    def __repr__(self) -> str:
+        info = self._info
+        name = f" {info.name!r}" if info.name else ""
+        exit_code = f" exit code {info.exit_code}" if info.exit_code else ""
+        progress = f" {info.progress}" if info.progress is not None and not info.terminal else ""
+        return f"<{type(self).__name__} {info.id}{name} {info.label}{exit_code}{progress}>"
+
+    def __str__(self) -> str:
+        info = self._info
+        return f"{info.name} ({info.id}) {info.label}" if info.name else f"{info.id} {info.label}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Handle):
+            return NotImplemented
+        return type(self) is type(other) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[str, str, str]:
+        service = self._session.service
+        return service.name, service.base_url, self._info.id
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a handle cannot be pickled: it has connections; send job.id, and say client.job(id) there")
+
+
+class Job(_Handle[Session]):
+    """A job bound to a client.
+
+    Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal where
+    they mean the same job of the same service.
+
+    Example:
+        >>> from hpcjobs import Client
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     job = client.submit("python fit.py", inputs=["fit.py"], walltime="10m")
+        ...     job.result()
+        ...     print(job.logs())
+    """
+
+    def refresh(self) -> Job:
+        """Ask the service how the job is.
+
+        Returns:
+            This handle.
+
+        Raises:
+            JobNotFound: The service does not know the job.
+            TransportError: No answer came.
+        """
+        self._learn(self._session.run(operations.get(self._session.service, self.id)))
+        return self
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+        on_interrupt: OnInterrupt = "detach",
+    ) -> JobInfo:
+        """Wait until the job has ended, well or badly; of a job that is known to have ended nothing is asked.
+
+        Ctrl-C stops the waiting, not the job, and says how to cancel it and how to come back. A service that is away is
+        asked again until it is back.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+            progress: Whether the job is shown meanwhile. None: in a notebook and on a terminal.
+            on_interrupt: ``"cancel"`` cancels the job when the waiting is interrupted.
+
+        Returns:
+            The final info.
+
+        Raises:
+            WaitTimeout: The job had not ended in time; it goes on.
+            JobVanished: The service no longer knows the job.
+            AuthenticationError: The token is no longer good.
+        """
+        infos = self._session.wait(
+            {self.id: self._info}, timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=self._learn
+        )
+        return infos[0]
+
+    def result(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+        on_interrupt: OnInterrupt = "detach",
+    ) -> JobInfo:
+        """Wait until the job has ended well.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+            progress: Whether the job is shown meanwhile. None: in a notebook and on a terminal.
+            on_interrupt: ``"cancel"`` cancels the job when the waiting is interrupted.
+
+        Returns:
+            The final info of a job that is FINISHED.
+
+        Raises:
+            JobFailed: The job failed: has the reason and the last lines of its log.
+            JobCancelled: The job was cancelled.
+            WaitTimeout: The job had not ended in time; it goes on.
+            JobVanished: The service no longer knows the job.
+        """
+        info = self.wait(timeout, progress=progress, on_interrupt=on_interrupt)
+        return self._session.run(waiting.outcome(self._session.service, info))
+
+    def cancel(
+        self,
+        *,
+        reason: str | None = None,
+        abort: bool = True,
+        delete: bool = False,
+        confirm: float | None = None,
+        strict: bool = False,
+    ) -> CancelResult:
+        """Ask that the job not run, or stop; looks first, and asks nothing of a job that has ended.
+
+        Args:
+            reason: Why, for everyone who sees the job; at most 1,024 characters.
+            abort: Whether a job that has started is asked to stop.
+            delete: Remove the record of a job that never ran.
+            confirm: Seconds to wait until the job has ended; None not to wait.
+            strict: Raise where nothing was cancelled.
+
+        Returns:
+            What happened; it has no truth value, ask its ``outcome``, ``accepted`` or ``confirmed``.
+
+        Raises:
+            InvalidSpec: The reason is too long; nothing was sent.
+            CancelTimeout: The job had not stopped within ``confirm`` seconds; the request stands.
+            NotCancelled: Nothing was cancelled, and ``strict`` was given.
+            Unsupported: The service cannot do what was asked.
+        """
+        return self._learn_cancel(
+            self._session.run(
+                operations.cancel(
+                    self._session.service,
+                    self.id,
+                    reason=reason,
+                    abort=abort,
+                    delete=delete,
+                    confirm=confirm,
+                    strict=strict,
+                )
+            )
+        )
+
+    @overload
+    def logs(self, stream: Stream = "stdout", *, follow: Literal[False] = False, tail: int | None = None) -> str: ...
+
+    @overload
+    def logs(self, stream: Stream = "stdout", *, follow: Literal[True], tail: None = None) -> Iterator[str]: ...
+
+    def logs(self, stream: Stream = "stdout", *, follow: bool = False, tail: int | None = None) -> str | Iterator[str]:
+        """The job's log.
+
+        Args:
+            stream: ``"stdout"`` has both streams in order, unless the job asked for a separate stderr; or ``"stderr"``.
+            follow: Hand out the log from its start, and what is added until the job has ended, in pieces as they come:
+                print them with ``end=""``. A connection that breaks loses and doubles nothing.
+            tail: Only so many lines from the end; not with ``follow``.
+
+        Returns:
+            The text as it is now, or with ``follow`` an iterator of pieces of text.
+
+        Raises:
+            InvalidSpec: There is no such stream, or ``tail`` makes no sense.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no logs.
+        """
+        if follow:
+            return self._session.iterate(waiting.follow_text(self._session.service, self.id, stream=stream, tail=tail))
+        return self._session.run(operations.read_log(self._session.service, self.id, stream=stream, tail=tail))
+
+    def files(self) -> list[OutputFile]:
+        """The files in the job's folder, also while it runs.
+
+        Raises:
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no files.
+        """
+        return self._session.run(self._session.service.files(self.id))
+
+    def download(self, target: str | os.PathLike[str] = ".", *patterns: str) -> list[Path]:
+        """Fetch the job's files into a folder; one that was broken off goes on where it was.
+
+        Args:
+            target: The folder; it is made where it does not exist.
+            *patterns: Only files that match one of these, such as ``"*.csv"``.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            OutputError: A file cannot be stored here, or its name would leave the folder.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no files.
+        """
+        return self._session.run(operations.download(self._session.service, self.id, target, patterns=patterns))
+
+    def watch(self) -> Iterator[JobInfo]:
+        """Hand out what is known of the job now, and again at every change until it has ended.
+
+        Changes in quick succession may be handed out as one.
+
+        Returns:
+            An iterator of infos; the last one is final.
+
+        Raises:
+            JobVanished: The service no longer knows the job.
+            AuthenticationError: The token is no longer good.
+        """
+        return self._session.watch(self._info, learn=self._learn)
+
+
+class AsyncJob(_Handle[AsyncSession]):
+    """A job bound to a client.
+
+    Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal where
+    they mean the same job of the same service.
+
+    Example:
+        >>> from hpcjobs import AsyncClient
+        >>> async with AsyncClient() as client:  # doctest: +SKIP
+        ...     job = await client.submit("python fit.py", inputs=["fit.py"], walltime="10m")
+        ...     await job.result()
+        ...     print(await job.logs())
+    """
+
+    def __await__(self) -> Generator[Any, None, JobInfo]:
+        """``await job`` is ``await job.wait()``."""
+        return self.wait().__await__()
+
+    async def refresh(self) -> AsyncJob:
+        """Ask the service how the job is.
+
+        Returns:
+            This handle.
+
+        Raises:
+            JobNotFound: The service does not know the job.
+            TransportError: No answer came.
+        """
+        self._learn(await self._session.run(operations.get(self._session.service, self.id)))
+        return self
+
+    async def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+        on_interrupt: OnInterrupt = "detach",
+    ) -> JobInfo:
+        """Wait until the job has ended, well or badly; of a job that is known to have ended nothing is asked.
+
+        Ctrl-C stops the waiting, not the job, and says how to cancel it and how to come back. A service that is away is
+        asked again until it is back.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+            progress: Whether the job is shown meanwhile. None: in a notebook and on a terminal.
+            on_interrupt: ``"cancel"`` cancels the job when the waiting is interrupted.
+
+        Returns:
+            The final info.
+
+        Raises:
+            WaitTimeout: The job had not ended in time; it goes on.
+            JobVanished: The service no longer knows the job.
+            AuthenticationError: The token is no longer good.
+        """
+        infos = await self._session.wait(
+            {self.id: self._info}, timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=self._learn
+        )
+        return infos[0]
+
+    async def result(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+        on_interrupt: OnInterrupt = "detach",
+    ) -> JobInfo:
+        """Wait until the job has ended well.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+            progress: Whether the job is shown meanwhile. None: in a notebook and on a terminal.
+            on_interrupt: ``"cancel"`` cancels the job when the waiting is interrupted.
+
+        Returns:
+            The final info of a job that is FINISHED.
+
+        Raises:
+            JobFailed: The job failed: has the reason and the last lines of its log.
+            JobCancelled: The job was cancelled.
+            WaitTimeout: The job had not ended in time; it goes on.
+            JobVanished: The service no longer knows the job.
+        """
+        info = await self.wait(timeout, progress=progress, on_interrupt=on_interrupt)
+        return await self._session.run(waiting.outcome(self._session.service, info))
+
+    async def cancel(
+        self,
+        *,
+        reason: str | None = None,
+        abort: bool = True,
+        delete: bool = False,
+        confirm: float | None = None,
+        strict: bool = False,
+    ) -> CancelResult:
+        """Ask that the job not run, or stop; looks first, and asks nothing of a job that has ended.
+
+        Args:
+            reason: Why, for everyone who sees the job; at most 1,024 characters.
+            abort: Whether a job that has started is asked to stop.
+            delete: Remove the record of a job that never ran.
+            confirm: Seconds to wait until the job has ended; None not to wait.
+            strict: Raise where nothing was cancelled.
+
+        Returns:
+            What happened; it has no truth value, ask its ``outcome``, ``accepted`` or ``confirmed``.
+
+        Raises:
+            InvalidSpec: The reason is too long; nothing was sent.
+            CancelTimeout: The job had not stopped within ``confirm`` seconds; the request stands.
+            NotCancelled: Nothing was cancelled, and ``strict`` was given.
+            Unsupported: The service cannot do what was asked.
+        """
+        return self._learn_cancel(
+            await self._session.run(
+                operations.cancel(
+                    self._session.service,
+                    self.id,
+                    reason=reason,
+                    abort=abort,
+                    delete=delete,
+                    confirm=confirm,
+                    strict=strict,
+                )
+            )
+        )
+
+    @overload
+    def logs(
+        self, stream: Stream = "stdout", *, follow: Literal[False] = False, tail: int | None = None
+    ) -> Coroutine[Any, Any, str]: ...
+
+    @overload
+    def logs(self, stream: Stream = "stdout", *, follow: Literal[True], tail: None = None) -> AsyncIterator[str]: ...
+
+    def logs(
+        self, stream: Stream = "stdout", *, follow: bool = False, tail: int | None = None
+    ) -> Coroutine[Any, Any, str] | AsyncIterator[str]:
+        """The job's log.
+
+        Args:
+            stream: ``"stdout"`` has both streams in order, unless the job asked for a separate stderr; or ``"stderr"``.
+            follow: Hand out the log from its start, and what is added until the job has ended, in pieces as they come:
+                print them with ``end=""``. A connection that breaks loses and doubles nothing.
+            tail: Only so many lines from the end; not with ``follow``.
+
+        Returns:
+            The text as it is now, or with ``follow`` an iterator of pieces of text.
+
+        Raises:
+            InvalidSpec: There is no such stream, or ``tail`` makes no sense.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no logs.
+        """
+        if follow:
+            return self._session.iterate(waiting.follow_text(self._session.service, self.id, stream=stream, tail=tail))
+        return self._session.run(operations.read_log(self._session.service, self.id, stream=stream, tail=tail))
+
+    async def files(self) -> list[OutputFile]:
+        """The files in the job's folder, also while it runs.
+
+        Raises:
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no files.
+        """
+        return await self._session.run(self._session.service.files(self.id))
+
+    async def download(self, target: str | os.PathLike[str] = ".", *patterns: str) -> list[Path]:
+        """Fetch the job's files into a folder; one that was broken off goes on where it was.
+
+        Args:
+            target: The folder; it is made where it does not exist.
+            *patterns: Only files that match one of these, such as ``"*.csv"``.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            OutputError: A file cannot be stored here, or its name would leave the folder.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no files.
+        """
+        return await self._session.run(operations.download(self._session.service, self.id, target, patterns=patterns))
+
+    def watch(self) -> AsyncIterator[JobInfo]:
+        """Hand out what is known of the job now, and again at every change until it has ended.
+
+        Changes in quick succession may be handed out as one.
+
+        Returns:
+            An iterator of infos; the last one is final.
+
+        Raises:
+            JobVanished: The service no longer knows the job.
+            AuthenticationError: The token is no longer good.
+        """
+        return self._session.watch(self._info, learn=self._learn)

@@ -1,0 +1,425 @@
+"""What a person sees while a job is waited for: a live line in a terminal, plain lines, or text in a notebook.
+
+A display is shown the jobs at the start, at every change and every so often in between, and closed at the end. Other
+displays are hooked in by ``displays``: the first factory that gives one is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import html
+import importlib.util
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import JobInfo
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+logger = logging.getLogger("hpcjobs")
+
+SYMBOLS = {
+    JobState.UNKNOWN: "?",
+    JobState.PENDING: "○",
+    JobState.QUEUED: "○",
+    JobState.STAGING: "◔",
+    JobState.RUNNING: "●",
+    JobState.PAUSED: "◍",
+    JobState.ARCHIVING: "◕",
+    JobState.FINISHED: "✔",
+    JobState.FAILED: "✘",
+    JobState.CANCELLED: "⊘",
+}
+"""A mark for each state; never shown without its word."""
+
+COLOURS = {
+    JobState.UNKNOWN: "magenta",
+    JobState.PENDING: "yellow",
+    JobState.QUEUED: "yellow",
+    JobState.STAGING: "cyan",
+    JobState.RUNNING: "blue",
+    JobState.PAUSED: "magenta",
+    JobState.ARCHIVING: "cyan",
+    JobState.FINISHED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "bright_black",
+}
+"""A terminal colour for each state."""
+
+FEW = 20
+"""Up to so many jobs have plain lines of their own."""
+
+
+class Display(Protocol):
+    """Shows jobs that are waited for."""
+
+    tick: float
+    """Seconds after which it wants to be shown the jobs again although nothing has changed; infinity for never."""
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """The jobs as they are now, in the caller's order."""
+
+    def notice(self, text: str) -> None:
+        """A sentence about the connection."""
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """The jobs as they are at the end of the waiting; whatever is shown then stays."""
+
+
+displays: list[Callable[[Sequence[JobInfo]], Display | None]] = []
+"""Factories that are asked for a display, before the ones of this module, where something is to be shown."""
+
+
+def choose(progress: bool | None, jobs: Sequence[JobInfo]) -> Display:
+    """The display for a wait.
+
+    Args:
+        progress: False shows nothing. True shows something wherever it goes. None shows it to people only: in a
+            notebook, and where stderr is a terminal, but not in tests.
+        jobs: What will be waited for.
+    """
+    if progress is False or (progress is None and not seen_by_a_person()):
+        return Silent()
+    for factory in displays:
+        display = factory(jobs)
+        if display is not None:
+            return display
+    if in_notebook():
+        return NotebookText()
+    if not (_is_terminal() and os.environ.get("TERM") != "dumb"):
+        return Lines()
+    return RichLine() if importlib.util.find_spec("rich") is not None else PlainLine()
+
+
+def seen_by_a_person() -> bool:
+    """Whether what is shown is seen as it comes: in a notebook, or on a terminal, but not in tests."""
+    return "PYTEST_CURRENT_TEST" not in os.environ and (in_notebook() or _is_terminal())
+
+
+def say(text: str) -> None:
+    """Tell a person a sentence on stderr; nobody else."""
+    if seen_by_a_person():
+        _write(text + "\n")
+
+
+def tell(text: str) -> None:
+    """Write to stderr, whoever reads it."""
+    _write(text)
+
+
+def in_notebook() -> bool:
+    """Whether this is a Jupyter kernel; imports nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # no stderr, or a closed one
+        return False
+
+
+def _write(text: str) -> None:
+    """Write to stderr; what its encoding lacks is replaced, and a stderr that is gone is no reason to stop waiting."""
+    stream = sys.stderr
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In words
+
+
+def title(info: JobInfo) -> str:
+    """What a job is called: its name and id, or its id."""
+    return f"{info.name} {info.id}" if info.name else info.id
+
+
+def details(info: JobInfo, now: dt.datetime | None = None) -> str:
+    """What else is worth saying of a job in a line: progress, why, for how long."""
+    parts: list[str] = []
+    if info.terminal:
+        if info.state is not JobState.FINISHED:
+            parts.append(info.reason or (f"exit code {info.exit_code}" if info.exit_code is not None else ""))
+        ran = info.run_time(now)
+        parts.append(f"ran {duration(ran)}" if ran is not None else "never ran")
+    else:
+        if info.progress is not None:
+            parts.append(str(info.progress))
+        elif info.reason:
+            parts.append(info.reason)
+        begun = info.run_time(now) if info.state > JobState.QUEUED else None
+        waited = info.queue_time(now)
+        if begun is not None:
+            parts.append(duration(begun))
+        elif waited is not None:
+            parts.append(f"waiting {duration(waited)}")
+    return " · ".join(part for part in parts if part)
+
+
+def duration(length: dt.timedelta) -> str:
+    """A length of time as it is read: ``0.4 s``, ``12 s``, ``3:20``, ``1:02:03``, ``2 d 1:02:03``.
+
+    Example:
+        >>> duration(dt.timedelta(seconds=200))
+        '3:20'
+    """
+    seconds = length.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    clock = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
+    return f"{days} d {clock}" if days else clock
+
+
+def counts(jobs: Sequence[JobInfo]) -> str:
+    """How many jobs are in which state, ended ones first: ``3 of 5 ended · 2 FINISHED · 1 FAILED · 2 RUNNING``."""
+    labels = Counter((not info.terminal, info.label) for info in jobs)
+    ended = sum(number for (going, _), number in labels.items() if not going)
+    parts = [f"{number} {label}" for (_, label), number in sorted(labels.items())]
+    return " · ".join([f"{ended} of {len(jobs)} ended", *parts])
+
+
+def line(jobs: Sequence[JobInfo]) -> str:
+    """One line about one job, or about many."""
+    if len(jobs) != 1:
+        return counts(jobs)
+    (info,) = jobs
+    rest = details(info)
+    return f"{SYMBOLS[info.state]} {info.label}  {title(info)}" + (f"  {rest}" if rest else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Displays
+
+
+class Silent:
+    """Shows nothing; a lost connection goes to the log, where nothing else would explain a wait without end."""
+
+    tick = math.inf
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Nothing."""
+
+    def notice(self, text: str) -> None:
+        """A warning in the log ``hpcjobs``."""
+        logger.warning(text)
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """A line on stderr when a job's state changes; for many jobs, counts every ten seconds."""
+
+    tick = math.inf
+    PAUSE = 10.0
+
+    def __init__(self) -> None:
+        self._labels: dict[str, str] = {}
+        self._counted = ""
+        self._next = 0.0
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Say what changed."""
+        if len(jobs) > FEW:
+            if time.monotonic() >= self._next:
+                self._count(jobs)
+            return
+        for info in jobs:
+            if self._labels.get(info.id) != info.label:
+                self._labels[info.id] = info.label
+                _write(line([info]) + "\n")
+
+    def notice(self, text: str) -> None:
+        """A line of its own."""
+        _write(f"hpcjobs: {text}\n")
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Say what changed last."""
+        if len(jobs) > FEW:
+            self._count(jobs)
+        else:
+            self.show(jobs)
+
+    def _count(self, jobs: Sequence[JobInfo]) -> None:
+        text = counts(jobs)
+        if text != self._counted:
+            self._counted = text
+            self._next = time.monotonic() + self.PAUSE
+            _write(text + "\n")
+
+
+class PlainLine:
+    """One line of a terminal, written over and over."""
+
+    tick = 0.5
+    CLEAR = "\r\x1b[2K"
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Write the line anew."""
+        width = shutil.get_terminal_size().columns
+        text = line(jobs)
+        _write(self.CLEAR + (text if len(text) < width else text[: max(0, width - 2)] + "…"))
+
+    def notice(self, text: str) -> None:
+        """A line of its own, above."""
+        _write(f"{self.CLEAR}hpcjobs: {text}\n")
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Leave the line, whole."""
+        _write(f"{self.CLEAR}{line(jobs)}\n")
+
+
+class RichLine:
+    """One line of a terminal with colours and a bar, drawn by rich."""
+
+    tick = 0.25
+    BAR = 24
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Drawn by the thread that waits: no thread of rich's own.
+        console = Console(stderr=True, highlight=False)
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._unicode = console.encoding.lower().startswith("utf")
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Draw the line anew."""
+        if not self._live.is_started:
+            self._live.start()
+        self._live.update(self._draw(jobs, final=False), refresh=True)
+
+    def notice(self, text: str) -> None:
+        """A line of its own, above."""
+        from rich.text import Text
+
+        self._live.console.print(Text(f"hpcjobs: {text}", style="yellow"))
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Leave the line."""
+        if not self._live.is_started:
+            self._live.start()
+        self._live.update(self._draw(jobs, final=True), refresh=True)
+        self._live.stop()
+
+    def _draw(self, jobs: Sequence[JobInfo], *, final: bool) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        if len(jobs) == 1:
+            (info,) = jobs
+            colour = COLOURS[info.state]
+            symbol = f"{SYMBOLS[info.state]} " if self._unicode else ""
+            head = Text.assemble((f"{symbol}{info.label}", f"bold {colour}"), "  ", info.name or "", no_wrap=True)
+            head.append(f" {info.id}" if info.name else info.id, "dim")
+            fraction = info.progress.fraction if info.progress is not None and not info.terminal else None
+            rest = Text(details(info))
+        else:
+            ended = sum(info.terminal for info in jobs)
+            head = Text(f"{len(jobs)} jobs", "bold")
+            fraction = ended / len(jobs) if jobs else None
+            rest = Text(counts(jobs))
+        if final:  # as long as it is: the reason and the id must be readable
+            return Text.assemble(head, "  ", rest)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[Any] = [head]
+        grid.add_column(no_wrap=True)
+        if fraction is not None and self._live.console.width >= 100:
+            cells.append(ProgressBar(total=1.0, completed=fraction, width=self.BAR))
+            grid.add_column(no_wrap=True)
+        cells.append(rest)
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_row(*cells)
+        return grid
+
+
+class NotebookText:
+    """An output of a notebook cell, as HTML and as plain text, replaced at every change."""
+
+    tick = 1.0
+    PAUSE = 0.5
+    STYLES: ClassVar = {
+        JobState.FINISHED: "var(--jp-success-color1, #388e3c)",
+        JobState.FAILED: "var(--jp-error-color1, #d32f2f)",
+        JobState.RUNNING: "var(--jp-brand-color1, #1976d2)",
+    }
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._notice = ""
+        self._last = ""
+        self._next = 0.0
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        """Replace the output, not more than twice a second."""
+        if time.monotonic() >= self._next:
+            self._replace(jobs)
+
+    def notice(self, text: str) -> None:
+        """A line below the others, with the next ones."""
+        self._notice = text
+        self._next = 0.0
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        """Leave the output; what was said about the connection goes."""
+        self._notice = ""
+        self._replace(jobs)
+
+    def _replace(self, jobs: Sequence[JobInfo]) -> None:
+        from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
+
+        plain = line(jobs) + (f"\nhpcjobs: {self._notice}" if self._notice else "")
+        if plain == self._last:
+            return
+        self._last = plain
+        self._next = time.monotonic() + self.PAUSE
+        bundle = {"text/plain": plain, "text/html": self._html(jobs)}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def _html(self, jobs: Sequence[JobInfo]) -> str:
+        escape = html.escape
+        if len(jobs) == 1:
+            (info,) = jobs
+            colour = self.STYLES.get(info.state, "inherit")
+            label = f"{SYMBOLS[info.state]} {escape(info.label)}"
+            head = f'<b style="color:{colour}">{label}</b> {escape(info.name or "")} <code>{escape(info.id)}</code>'
+            fraction = info.progress.fraction if info.progress is not None and not info.terminal else None
+            rest, name = details(info), f"progress of job {info.name or info.id}"
+        else:
+            ended = sum(info.terminal for info in jobs)
+            head = f"<b>{len(jobs)} jobs</b>"
+            fraction = ended / len(jobs) if jobs and ended < len(jobs) else None
+            rest, name = counts(jobs), "jobs that have ended"
+        bar = (
+            f' <progress max="1" value="{fraction:.3f}" aria-label="{escape(name)}"></progress>'
+            if fraction is not None
+            else ""
+        )
+        said = f"<div>{escape(self._notice)}</div>" if self._notice else ""
+        return f"<div>{head}{bar} {escape(rest)}</div>{said}"

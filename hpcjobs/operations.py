@@ -1,0 +1,198 @@
+"""Service-independent operations: submit once, look, list, and the rest by name.
+
+Each one works on every service and is run by either driver. Cancelling, logs, inputs and downloads have modules of
+their own; their operations can be had from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from hpcjobs.cancelling import cancel, cancel_many
+from hpcjobs.errors import (
+    InvalidSpec,
+    ServiceError,
+    SubmissionUnknown,
+    TransportError,
+    UnexpectedAnswer,
+    Unsupported,
+)
+from hpcjobs.logs import follow_log, read_log
+from hpcjobs.models import JobFilter, JobInfo, JobSpec, problems_of
+from hpcjobs.protocol import Op, emit, run
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hpcjobs.bodies import OnBytes
+    from hpcjobs.inputs import Inputs
+    from hpcjobs.services.base import Service
+
+__all__ = ["cancel", "cancel_many", "download", "follow_log", "get", "list_jobs", "read_log", "submit_once"]
+
+MAX_KEY = 200
+"""The longest submission key, in characters."""
+
+
+def submit_once(
+    service: Service,
+    fields: Mapping[str, Any] | JobSpec,
+    *,
+    inputs: Inputs = None,
+    key: str | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Op[JobInfo]:
+    """Submit a job: exactly one, whatever the network does.
+
+    The submission key is made before the first try and stays the same. Where an answer is lost, the same is sent again
+    if the service knows keys, else the job is looked up by its key and adopted. Nothing is ever guessed.
+
+    Args:
+        service: Where the job goes.
+        fields: What is asked: a ``JobSpec``, or its fields (those of ``Resources`` may stand beside the others).
+        inputs: Files for the job's folder: paths, or ``{name: path}``. They are checked before anything is sent, and
+            only what the service lacks travels.
+        key: The submission key; the same key never makes a second job. None for a new one.
+        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+
+    Returns:
+        The job, as the service has it.
+
+    Raises:
+        InvalidSpec: The job cannot be asked for.
+        InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+        Conflict: The key was used for another job.
+        NoService: Nothing answers, and nothing of the job was sent.
+        SubmissionUnknown: The job may have been accepted; submit again with the key that it carries.
+    """
+    spec = fields if isinstance(fields, JobSpec) else JobSpec.parse(fields)
+    _check_spec(spec)
+    key = _new_key() if key is None else _checked_key(key)
+    if inputs:
+        spec = yield from _with_inputs(service, spec, inputs, on_bytes)
+    try:
+        return (yield from service.submit(spec, key))
+    except (TransportError, ServiceError) as error:
+        if not error.may_have_acted:
+            raise
+        return (yield from _adopt(service, key, error))
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        add_note = getattr(error, "add_note", None)  # since Python 3.11
+        if not isinstance(error, Exception) and add_note is not None:
+            add_note(f"interrupted: the job may have been accepted all the same; submit with key={key!r} to get it")
+        raise
+
+
+def _adopt(service: Service, key: str, error: TransportError | ServiceError) -> Op[JobInfo]:
+    """The answer was lost for good: the job that bears the key is ours, and if there is none, nobody knows."""
+    if not service.capabilities.idempotent_submit:
+        try:
+            found = yield from service.find(key)
+        except (TransportError, ServiceError, Unsupported):
+            found = None
+        if found is not None:
+            return found
+    raise SubmissionUnknown(key, str(error)) from error
+
+
+def _with_inputs(service: Service, spec: JobSpec, inputs: Inputs, on_bytes: OnBytes | None) -> Op[JobSpec]:
+    from hpcjobs.inputs import find_inputs, send_inputs
+
+    files = yield from run(lambda: find_inputs(inputs))
+    sent = yield from send_inputs(service, files, on_bytes)
+    try:
+        return JobSpec.model_validate({**dict(spec), "inputs": [*spec.inputs, *sent]})
+    except ValidationError as error:
+        raise InvalidSpec(problems_of(error, JobSpec.model_fields)) from None
+
+
+def _new_key() -> str:
+    import uuid
+
+    return str(uuid.uuid4())
+
+
+def _checked_key(key: str) -> str:
+    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
+        raise InvalidSpec([("key", f"{key!r} cannot be used; give 1 to {MAX_KEY} printable ASCII characters")])
+    return key
+
+
+def _check_spec(spec: JobSpec) -> None:
+    try:
+        spec.model_dump_json()
+    except (PydanticSerializationError, ValueError) as error:
+        raise InvalidSpec([("meta", f"cannot be sent: {error}; use what JSON has")]) from None
+
+
+def get(service: Service, job_id: str) -> Op[JobInfo]:
+    """Look at a job.
+
+    Raises:
+        JobNotFound: There is no such job, or it is another's.
+    """
+    return service.get(job_id)
+
+
+def list_jobs(
+    service: Service,
+    filter: JobFilter | None = None,  # noqa: A002 - its name everywhere
+    *,
+    limit: int | None = None,
+    page_size: int = 100,
+) -> Op[None]:
+    """Hand out the jobs that ``filter`` means, newest first, page by page as they are asked for.
+
+    Args:
+        service: Where the jobs are.
+        filter: Which jobs; None for all.
+        limit: At most so many; None for all.
+        page_size: Jobs per request.
+
+    Yields:
+        ``Emit`` of ``JobInfo``.
+
+    Raises:
+        InvalidSpec: ``limit`` or ``page_size`` makes no sense.
+        UnexpectedAnswer: The service hands out the same page again.
+    """
+    if limit is not None and limit < 0:
+        raise InvalidSpec([("limit", f"{limit} jobs cannot be listed; give a number, zero or more, or None for all")])
+    if not 1 <= page_size <= 1000:
+        raise InvalidSpec([("page_size", f"is {page_size}; a page has 1 to 1000 jobs")])
+    filter = filter or JobFilter()  # noqa: A001
+    left = limit
+    cursor: str | None = None
+    while left is None or left > 0:
+        page = yield from service.page(filter, limit=page_size if left is None else min(page_size, left), cursor=cursor)
+        for info in page.items if left is None else page.items[:left]:
+            yield from emit(info)
+        if left is not None:
+            left -= len(page.items)
+        if page.next is None:
+            return
+        if page.next == cursor:
+            raise UnexpectedAnswer(f"{service.name} hands out the same page of jobs again and again")
+        cursor = page.next
+
+
+def download(
+    service: Service,
+    job_id: str,
+    target: str | os.PathLike[str],
+    *,
+    patterns: Sequence[str] = (),
+    on_bytes: OnBytes | None = None,
+) -> Op[list[Path]]:
+    """Fetch the files of a job into a folder: see :func:`hpcjobs.downloads.download`."""
+    from hpcjobs.downloads import download as fetch
+
+    return fetch(service, job_id, target, patterns=patterns, on_bytes=on_bytes)

@@ -1,0 +1,265 @@
+"""The reference server's native API."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from hpcjobs.errors import JobNotFound
+from hpcjobs.lifecycle import to_state
+from hpcjobs.models import (
+    CancelAnswer,
+    CancelOrder,
+    CancelOutcome,
+    CancelResult,
+    Capabilities,
+    JobFilter,
+    JobInfo,
+    JobPage,
+    JobQuery,
+    JobQueryAnswer,
+    JobSpec,
+    OutputFile,
+    OutputList,
+    ServiceInfo,
+    TokenInfo,
+    TokenList,
+    TokenOrder,
+)
+from hpcjobs.protocol import Body, Op, Request, Response, call
+from hpcjobs.services.answers import M, parse, unexpected
+from hpcjobs.services.base import FileChunk, LogChunk, Service
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_JSON = {"Content-Type": "application/json"}
+_ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
+_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
+_PATIENCE = 30.0
+"""Seconds beyond the wait that was asked for: an answer that is held must not look like one that is late."""
+_SILENCE = 45.0
+"""Seconds: three of the comments that the server sends into a quiet stream of changes."""
+
+
+class ReferenceService(Service):
+    """The reference server at one address.
+
+    Args:
+        base_url: ``http(s)://host[:port][/path]``.
+        token: The token, or what returns one; None where the server asks for none.
+
+    Example:
+        >>> service = ReferenceService("http://127.0.0.1:8765/", token="secret")
+        >>> next(service.get("0b7f")).path
+        '/v1/jobs/0b7f'
+    """
+
+    name = "reference server"
+    capabilities = Capabilities(
+        idempotent_submit=True,
+        abort_false=True,
+        cancel_reason=True,
+        bulk_cancel=1000,
+        bulk_get=1000,
+        events=True,
+        logs=True,
+        files=True,
+        min_poll=0.2,
+    )
+
+    def __init__(self, base_url: str, *, token: str | Callable[[], str] | None = None) -> None:
+        self.base_url = base_url.rstrip("/")
+        if token is not None:
+            from hpcjobs.services.bearer import BearerAuth
+
+            self.auth = BearerAuth(token)
+
+    def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
+        """Ask for a job; the same key never makes a second one."""
+        body = spec.model_dump_json(exclude_defaults=True).encode()
+        headers = {**_JSON, "Idempotency-Key": key}
+        return self._model(JobInfo, Request("POST", "/v1/jobs", headers=headers, content=body, repeatable=True))
+
+    def find(self, key: str) -> Op[JobInfo | None]:
+        """The job that was submitted with ``key``, or None."""
+        page = yield from self._model(JobPage, Request("GET", "/v1/jobs", params=[("key", key), ("limit", "1")]))
+        return page.items[0] if page.items else None
+
+    def get(self, job_id: str) -> Op[JobInfo]:
+        """Look at a job.
+
+        Raises:
+            JobNotFound: There is no such job, or it is another's.
+        """
+        return self._model(JobInfo, Request("GET", self._at(job_id)))
+
+    def get_many(self, ids: Sequence[str]) -> Op[JobQueryAnswer]:
+        """Look at many jobs; an unknown one is named, not raised."""
+        items: list[JobInfo] = []
+        missing: list[str] = []
+        for some in _chunks(ids, self.capabilities.bulk_get):
+            order = JobQuery(ids=some)
+            answer = yield from self._model(JobQueryAnswer, _post("/v1/jobs/query", order))
+            items.extend(answer.items)
+            missing.extend(answer.missing)
+        return JobQueryAnswer(items=items, missing=missing)
+
+    def page(self, filter: JobFilter, *, limit: int, cursor: str | None) -> Op[JobPage]:  # noqa: A002 - its name
+        """One page of the jobs that ``filter`` means, newest first."""
+        params = [("limit", str(limit))]
+        params += [("state", state.value) for state in filter.state]
+        params += [("tag", tag) for tag in filter.tag]
+        params += [(name, text) for name in ("name", "queue") if (text := getattr(filter, name)) is not None]
+        for name in ("created_after", "created_before"):
+            moment = getattr(filter, name)
+            if moment is not None:  # a time without a zone is local time, as it is to whoever typed it
+                params.append((name, moment.astimezone(dt.timezone.utc).isoformat()))
+        if cursor is not None:
+            params.append(("cursor", cursor))
+        return self._model(JobPage, Request("GET", "/v1/jobs", params=params))
+
+    def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:
+        """Cancel jobs: one result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND."""
+        if len(ids) == 1:
+            order = CancelOrder(reason=reason, abort=abort, delete=delete)
+            try:
+                return [(yield from self._model(CancelResult, _post(f"{self._at(ids[0])}/cancel", order)))]
+            except JobNotFound:
+                return [CancelResult(job_id=ids[0], outcome=CancelOutcome.NOT_FOUND, reason=reason)]
+        results: list[CancelResult] = []
+        for some in _chunks(ids, self.capabilities.bulk_cancel):
+            order = CancelOrder(ids=some, reason=reason, abort=abort, delete=delete)
+            answer = yield from self._model(CancelAnswer, _post("/v1/jobs/cancel", order))
+            results.extend(answer.results)
+        return results
+
+    def log(
+        self, job_id: str, stream: str, *, offset: int, wait: float = 0.0, length: int | None = None
+    ) -> Op[LogChunk]:
+        """A piece of a log from ``offset``; with ``wait`` the server holds the answer until there is something."""
+        end = "" if length is None else str(offset + length - 1)
+        return self._log(job_id, stream, f"bytes={offset}-{end}", offset=offset, wait=wait)
+
+    def log_tail(self, job_id: str, stream: str, *, size: int) -> Op[LogChunk]:
+        """The last ``size`` bytes of a log."""
+        return self._log(job_id, stream, f"bytes=-{size}", offset=0, wait=0.0)
+
+    def files(self, job_id: str) -> Op[list[OutputFile]]:
+        """The regular files in the job's folder, also while it runs."""
+        return (yield from self._model(OutputList, Request("GET", f"{self._at(job_id)}/files"))).items
+
+    def file(self, job_id: str, path: str, *, offset: int, length: int) -> Op[FileChunk]:
+        """A piece of a job's file; empty where the file has no more."""
+        request = Request(
+            "GET",
+            f"{self._at(job_id)}/files/{quote(path, safe='/')}",
+            headers=_range(f"bytes={offset}-{offset + length - 1}"),
+        )
+        response = yield from call(request)
+        start, total = self._place(request, response, offset)
+        data = b"" if response.status == 416 else response.content
+        return FileChunk(data=data, offset=start, total=total, etag=response.headers.get("etag", ""))
+
+    def has_input(self, sha256: str) -> Op[bool]:
+        """Whether the server has these bytes of this owner's."""
+        request = Request("HEAD", f"/v1/blobs/{sha256}")
+        response = yield from call(request)
+        if response.ok or response.status == 404:
+            return response.ok
+        raise self.error_of(request, response)
+
+    def send_input(self, sha256: str, body: Body) -> Op[None]:
+        """Send the bytes of an input file; the server checks them against ``sha256``."""
+        request = Request("PUT", f"/v1/blobs/{sha256}", headers={"Content-Type": "application/octet-stream"}, body=body)
+        response = yield from call(request)
+        if not response.ok:
+            raise self.error_of(request, response)
+
+    def info(self) -> Op[ServiceInfo]:
+        """What the server says of itself and of who asks."""
+        return self._model(ServiceInfo, Request("GET", "/v1/info"))
+
+    def create_token(self, order: TokenOrder) -> Op[TokenInfo]:
+        """Make a token; its secret is told once."""
+        return self._model(TokenInfo, _post("/v1/tokens", order, repeatable=None))
+
+    def list_tokens(self) -> Op[list[TokenInfo]]:
+        """The tokens of who asks, without their secrets."""
+        return (yield from self._model(TokenList, Request("GET", "/v1/tokens"))).items
+
+    def revoke_token(self, token_id: str) -> Op[None]:
+        """End a token."""
+        request = Request("DELETE", f"/v1/tokens/{quote(token_id, safe='')}")
+        response = yield from call(request)
+        # A token that is gone after a lost answer was revoked by the try before.
+        if not response.ok and not (response.status == 404 and response.lost):
+            raise self.error_of(request, response)
+
+    def events_request(self, after: str | None) -> Request:
+        """The request that opens the stream of changes, from the cursor ``after`` or from now."""
+        headers = {"Last-Event-ID": after} if after else {}
+        return Request("GET", "/v1/events", headers=headers, timeout=_SILENCE)
+
+    def _model(self, model: type[M], request: Request) -> Op[M]:
+        response = yield from call(request)
+        if not 200 <= response.status < 300:
+            raise self.error_of(request, response)
+        return parse(model, response, method=request.method, url=self.base_url + request.path)
+
+    def _at(self, job_id: str) -> str:
+        # What cannot be an id is not sent: "" or ".." would be another address.
+        if not _ID.fullmatch(job_id):
+            raise JobNotFound(f"there is no job {job_id!r}: that is not an id", status=404, code="job_not_found")
+        return f"/v1/jobs/{job_id}"
+
+    def _log(self, job_id: str, stream: str, range_: str, *, offset: int, wait: float) -> Op[LogChunk]:
+        request = Request(
+            "GET",
+            f"{self._at(job_id)}/logs/{stream}",
+            params=[("wait", f"{wait:g}")] if wait else (),
+            headers=_range(range_),
+            timeout=wait + _PATIENCE if wait else None,
+        )
+        response = yield from call(request)
+        start, total = self._place(request, response, offset)
+        word = response.headers.get("hpcjobs-job-state")
+        attempt = response.headers.get("hpcjobs-attempt", "")
+        if not word or not attempt.isdecimal():
+            raise self._unexpected(request, response, "the state of the job is missing")
+        data = b"" if response.status == 416 else response.content
+        return LogChunk(data=data, offset=start, total=total, state=to_state(word), attempt=int(attempt))
+
+    def _place(self, request: Request, response: Response, offset: int) -> tuple[int, int]:
+        """Where the bytes of a ranged answer start, and how many there are in all."""
+        if response.status == 200:  # the range was not heeded: everything
+            return 0, len(response.content)
+        if response.status not in {206, 416}:
+            raise self.error_of(request, response)
+        match = _RANGE.fullmatch(response.headers.get("content-range", ""))
+        if match is None or (response.status == 206) != (match[1] is not None):
+            raise self._unexpected(request, response, "the range is missing")
+        if match[1] is None:
+            return offset, int(match[3])
+        if int(match[2]) + 1 - int(match[1]) != len(response.content):
+            raise self._unexpected(request, response, "the range does not fit the bytes")
+        return int(match[1]), int(match[3])
+
+    def _unexpected(self, request: Request, response: Response, why: str) -> Exception:
+        return unexpected(response, method=request.method, url=self.base_url + request.path, why=why)
+
+
+def _post(path: str, body: BaseModel, *, repeatable: bool | None = True) -> Request:
+    return Request("POST", path, headers=_JSON, content=body.model_dump_json().encode(), repeatable=repeatable)
+
+
+def _range(text: str) -> dict[str, str]:
+    # A range of a compressed answer would be a range of other bytes.
+    return {"Range": text, "Accept-Encoding": "identity"}
+
+
+def _chunks(ids: Sequence[str], size: int) -> list[list[str]]:
+    return [list(ids[start : start + size]) for start in range(0, len(ids), size)]

@@ -1,0 +1,360 @@
+"""What stands behind a client and all of its handles: the service, the drivers, and the thread that watches.
+
+Everything is opened on first need. A session may be used from several threads; an async one from several event loops,
+each with connections of its own, which are closed when the loop ends. In a process that was forked it opens new
+connections, because one connection cannot serve two processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from hpcjobs import live, operations, waiting
+from hpcjobs.errors import ClientClosed, ConfigError, HpcjobsError
+from hpcjobs.models import JobInfo
+from hpcjobs.protocol import Emit, Op
+from hpcjobs.retrying import RetryPolicy
+from hpcjobs.transport import AsyncDriver, Driver
+from hpcjobs.watching import Watcher
+
+if TYPE_CHECKING:
+    from hpcjobs.services.base import Service
+
+T = TypeVar("T")
+
+OnInterrupt = Literal["detach", "cancel"]
+"""What Ctrl-C does to a wait: ``"detach"`` stops the waiting only, ``"cancel"`` cancels what was waited for."""
+
+_ONCE = RetryPolicy(tries=1)
+
+
+class _Session:
+    """What sync and async sessions share.
+
+    Args:
+        service: Where the jobs are.
+        timeout: Seconds to wait for each read or write.
+        retry: How often and how long requests are tried; None for the usual.
+    """
+
+    def __init__(self, service: Service, *, timeout: float, retry: RetryPolicy | None) -> None:
+        self.service = service
+        self._timeout = timeout
+        self._retry = retry or RetryPolicy()
+        self._closed = False
+        # The watcher tries again by itself, and says so.
+        self.watcher = Watcher(service, functools.partial(AsyncDriver, service, timeout=timeout, retry=_ONCE))
+        # A client that was forgotten takes its thread along. The watcher knows nothing of the session.
+        self._forgotten = weakref.finalize(self, self.watcher.abandon)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed
+
+    def _until_ended(
+        self, jobs: Mapping[str, JobInfo | None], timeout: float | None, progress: bool | None, learn: waiting.Learn
+    ) -> waiting.Waiting[list[JobInfo]]:
+        self._check_open()
+        display = functools.partial(live.choose, progress)
+        return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn)
+
+    def _changes_of(self, info: JobInfo, learn: waiting.Learn) -> waiting.Waiting[None]:
+        self._check_open()
+        return waiting.changes_of(info, learn=learn, notice=live.logger.warning)
+
+
+class Session(_Session):
+    """Runs operations and waits by blocking the thread."""
+
+    def __init__(self, service: Service, *, timeout: float, retry: RetryPolicy | None) -> None:
+        super().__init__(service, timeout=timeout, retry=retry)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._driver: Driver | None = None
+        self._driver_forgotten: weakref.finalize[..., Session] | None = None
+
+    @property
+    def driver(self) -> Driver:
+        """The driver of this process.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
+        driver = self._driver
+        if driver is None or self._closed or self._pid != os.getpid():
+            driver = self._open()
+        return driver
+
+    def _open(self) -> Driver:
+        self._check_open()
+        if self._pid != os.getpid():  # forked: the connections are the parent's, and so may be whoever holds the lock
+            self._lock, self._pid = threading.Lock(), os.getpid()
+            self._inherited = self._driver  # kept, so that nothing of the parent's is closed here
+            self._driver = None
+        with self._lock:
+            if self._driver is None:
+                self._driver = Driver(self.service, timeout=self._timeout, retry=self._retry)
+                self._driver_forgotten = weakref.finalize(self, self._driver.close)
+            return self._driver
+
+    def run(self, op: Op[T]) -> T:
+        """Run an operation to its end."""
+        return self.driver.run(op)
+
+    def iterate(self, op: Op[Any]) -> Iterator[Any]:
+        """Run an operation and hand out its items."""
+        return self.driver.iterate(op)
+
+    def wait(
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        *,
+        timeout: float | None,
+        progress: bool | None,
+        on_interrupt: OnInterrupt,
+        learn: waiting.Learn,
+    ) -> list[JobInfo]:
+        """Wait until all jobs have ended: see :func:`hpcjobs.waiting.until_ended`."""
+        _check_choice(on_interrupt)
+        last = _Last(jobs, learn)
+        try:
+            return _returned(self._attend(self._until_ended(jobs, timeout, progress, last), jobs))
+        except KeyboardInterrupt:
+            if on_interrupt == "cancel":
+                self._cancel_going(last.infos)
+            else:
+                live.tell(waiting.detached(last.infos))
+            raise
+
+    def watch(self, info: JobInfo, *, learn: waiting.Learn) -> Iterator[JobInfo]:
+        """Hand out a job's info at every change until it has ended."""
+        return self._attend(self._changes_of(info, learn), {info.id: info})
+
+    def _attend(self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None]) -> Generator[Any, None, T]:
+        """Run a wait with a listener, which is not needed where it ends at once."""
+        try:
+            effect = next(wait)
+            while isinstance(effect, Emit):
+                yield effect.item
+                effect = wait.send(None)
+            with self.watcher.listener(jobs) as listener:
+                while True:
+                    if isinstance(effect, Emit):
+                        yield effect.item
+                        effect = wait.send(None)
+                    else:
+                        effect = wait.send(listener.listen(effect.seconds))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        finally:
+            wait.close()
+
+    def _cancel_going(self, infos: Sequence[JobInfo]) -> None:
+        ids = [info.id for info in infos if not info.terminal]
+        try:
+            for result in self.run(operations.cancel_many(self.service, ids, reason=None, abort=True, delete=False)):
+                live.tell(f"hpcjobs: {result}\n")
+        except HpcjobsError as error:
+            live.tell(f"hpcjobs: the jobs could not be cancelled and go on: {error}\n")
+
+    def close(self) -> None:
+        """Close all connections and end the watching thread; may be called twice."""
+        self._closed = True
+        self.watcher.close()
+        self._forgotten.detach()
+        if self._driver is not None and self._pid == os.getpid():
+            self._driver.close()
+            if self._driver_forgotten is not None:
+                self._driver_forgotten.detach()
+
+
+class AsyncSession(_Session):
+    """Runs operations and waits in the event loop that is running."""
+
+    def __init__(self, service: Service, *, timeout: float, retry: RetryPolicy | None) -> None:
+        super().__init__(service, timeout=timeout, retry=retry)
+        self._pid = os.getpid()
+        self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopDriver] = weakref.WeakKeyDictionary()
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    async def driver(self) -> AsyncDriver:
+        """The driver of the running loop.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
+        self._check_open()
+        if self._pid != os.getpid():
+            self._inherited, self._pid = self._drivers, os.getpid()
+            self._drivers = weakref.WeakKeyDictionary()
+        loop = asyncio.get_running_loop()
+        opened = self._drivers.get(loop)
+        if opened is None:
+            opened = _LoopDriver(AsyncDriver(self.service, timeout=self._timeout, retry=self._retry))
+            self._drivers[loop] = opened
+            await opened.open()
+        return opened.driver
+
+    async def run(self, op: Op[T]) -> T:
+        """Run an operation to its end."""
+        return await (await self.driver()).run(op)
+
+    async def iterate(self, op: Op[Any]) -> AsyncGenerator[Any, None]:
+        """Run an operation and hand out its items."""
+        items = (await self.driver()).iterate(op)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await _closed_iterator(items)
+
+    async def wait(
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        *,
+        timeout: float | None,
+        progress: bool | None,
+        on_interrupt: OnInterrupt,
+        learn: waiting.Learn,
+    ) -> list[JobInfo]:
+        """Wait until all jobs have ended: see :func:`hpcjobs.waiting.until_ended`."""
+        _check_choice(on_interrupt)
+        last = _Last(jobs, learn)
+        result: list[JobInfo] = []
+        try:
+            attended = self._attend(self._until_ended(jobs, timeout, progress, last), jobs, result.extend)
+            async for _ in attended:
+                raise AssertionError("a wait hands out nothing")
+        except asyncio.CancelledError:
+            if on_interrupt == "cancel":
+                await self._cancel_going(last.infos)
+            elif progress is not False and live.seen_by_a_person():
+                live.tell(waiting.detached(last.infos))
+            raise
+        return result
+
+    async def watch(self, info: JobInfo, *, learn: waiting.Learn) -> AsyncGenerator[JobInfo, None]:
+        """Hand out a job's info at every change until it has ended."""
+        attended = self._attend(self._changes_of(info, learn), {info.id: info}, lambda _: None)
+        try:
+            async for item in attended:
+                yield item
+        finally:
+            await attended.aclose()
+
+    async def _attend(
+        self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None], done: Callable[[T], object]
+    ) -> AsyncGenerator[Any, None]:
+        """Run a wait with a listener, which is not needed where it ends at once; ``done`` is given its result."""
+        try:
+            effect = next(wait)
+            while isinstance(effect, Emit):
+                yield effect.item
+                effect = wait.send(None)
+            async with self.watcher.async_listener(jobs) as listener:
+                while True:
+                    if isinstance(effect, Emit):
+                        yield effect.item
+                        effect = wait.send(None)
+                    else:
+                        effect = wait.send(await listener.listen(effect.seconds))
+        except StopIteration as end:
+            done(end.value)
+        finally:
+            wait.close()
+
+    async def _cancel_going(self, infos: Sequence[JobInfo]) -> None:
+        async def send() -> None:
+            ids = [info.id for info in infos if not info.terminal]
+            order = operations.cancel_many(self.service, ids, reason=None, abort=True, delete=False)
+            try:
+                for result in await self.run(order):
+                    live.say(f"hpcjobs: {result}")
+            except HpcjobsError as error:
+                live.tell(f"hpcjobs: the jobs could not be cancelled and go on: {error}\n")
+
+        # A task of its own: who was cancelled once may be cancelled again, and the request must go out all the same.
+        task = asyncio.ensure_future(send())
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+        await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Close the connections of the running loop and end the watching thread; may be called twice."""
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(None, self.watcher.close)
+        self._forgotten.detach()
+        opened = self._drivers.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await opened.close()
+
+
+class _LoopDriver:
+    """An async driver that is closed with its loop.
+
+    A loop closes its async generators when it ends (``asyncio.run`` sees to that), which is the last moment at which its
+    connections can be closed.
+    """
+
+    def __init__(self, driver: AsyncDriver) -> None:
+        self.driver = driver
+        self._guard = _guard(driver)
+
+    async def open(self) -> None:
+        await anext(self._guard)
+
+    async def close(self) -> None:
+        await self._guard.aclose()
+
+
+async def _guard(driver: AsyncDriver) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await driver.aclose()
+
+
+class _Last:
+    """Remembers the last info of each job for a wait that is interrupted."""
+
+    def __init__(self, jobs: Mapping[str, JobInfo | None], learn: waiting.Learn) -> None:
+        self._infos = {job_id: waiting.known(job_id, info) for job_id, info in jobs.items()}
+        self._learn = learn
+
+    def __call__(self, info: JobInfo) -> None:
+        self._infos[info.id] = info
+        self._learn(info)
+
+    @property
+    def infos(self) -> list[JobInfo]:
+        return list(self._infos.values())
+
+
+def _returned(generator: Generator[Any, None, T]) -> T:
+    """What a generator that hands out nothing returns."""
+    try:
+        next(generator)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("a wait hands out nothing")
+
+
+async def _closed_iterator(items: AsyncIterator[Any]) -> None:
+    if isinstance(items, AsyncGenerator):
+        await items.aclose()
+
+
+def _check_choice(on_interrupt: str) -> None:
+    if on_interrupt not in {"detach", "cancel"}:
+        raise ConfigError(f"on_interrupt is {on_interrupt!r}; write 'detach' or 'cancel'")

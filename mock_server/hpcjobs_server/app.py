@@ -1,0 +1,76 @@
+"""The HTTP application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from hpcjobs._version import __version__
+from hpcjobs_server import problems
+from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, outputs, tokens
+from hpcjobs_server.context import Context
+from hpcjobs_server.edge import Edge
+from hpcjobs_server.settings import Settings
+from hpcjobs_server.store import Store
+
+_CLOSING = 2.0
+"""Seconds for which the database's connections may take to end."""
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
+    """Make an app; two in one process share nothing.
+
+    Args:
+        settings: What an operator can set; ``database_url`` must be there.
+        store: The database, for a store that is made elsewhere; the app opens and closes it.
+    """
+    used = store or Store(
+        settings.database_url, max_size=settings.pool_size, poll=settings.poll, use_listen=settings.listen
+    )
+    context = Context.make(settings, used)
+    app = FastAPI(
+        title="hpcjobs",
+        version=__version__,
+        description="Runs jobs: submit, look, follow, cancel.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # it would load its program from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        default_response_class=JSONResponse,
+        lifespan=_lifespan,
+    )
+    app.state.context = context
+    app.add_middleware(Edge, metrics=context.metrics, streams=frozenset({"/v1/events"}))
+    problems.install(app)
+    documents.install(app)
+    for part in (health, jobs, logs, outputs, blobs, events, tokens):
+        app.include_router(part.router, prefix="/v1")
+    app.include_router(health.outside)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    removed = await anyio.to_thread.run_sync(context.blobs.remove_stale)
+    if removed:
+        logger.info("removed %d uploads that were never finished", removed)
+    await context.store.open()
+    context.feed.start()
+    try:
+        yield
+    finally:
+        await context.feed.stop()
+        await context.growth.stop()
+        try:
+            await asyncio.wait_for(context.store.close(), _CLOSING)
+        except asyncio.TimeoutError:
+            logger.warning("the database's connections did not end within %g s", _CLOSING)

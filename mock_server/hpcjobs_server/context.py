@@ -1,0 +1,70 @@
+"""What the parts of one app share."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from hpcjobs_server.auth import Tokens
+from hpcjobs_server.events import Feed
+from hpcjobs_server.files import Blobs
+from hpcjobs_server.following import Growth
+from hpcjobs_server.metrics import Metrics
+from hpcjobs_server.store import EVENTS_CHANNEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+
+    from hpcjobs_server.settings import Settings
+    from hpcjobs_server.store import Store, WorkerInfo
+
+_FRESH = 1.0
+"""Seconds for which the list of workers is good."""
+
+
+@dataclasses.dataclass
+class Context:
+    """What one app is made of."""
+
+    settings: Settings
+    store: Store
+    tokens: Tokens
+    feed: Feed
+    growth: Growth
+    blobs: Blobs
+    metrics: Metrics
+    _workers: Sequence[WorkerInfo] = ()
+    _asked: float = float("-inf")
+
+    @classmethod
+    def make(cls, settings: Settings, store: Store) -> Context:
+        """Everything around one store."""
+        return cls(
+            settings=settings,
+            store=store,
+            tokens=Tokens(store),
+            feed=Feed(store, EVENTS_CHANNEL),
+            growth=Growth(),
+            blobs=Blobs(settings),
+            metrics=Metrics(store),
+        )
+
+    async def workers(self, *, now: bool = False) -> Sequence[WorkerInfo]:
+        """The workers that are alive, as of a second ago at most.
+
+        Args:
+            now: Whether that is not good enough.
+        """
+        if now or time.monotonic() - self._asked > _FRESH:
+            self._workers = await self.store.workers()
+            self._asked = time.monotonic()
+        return self._workers
+
+
+def context_of(request: Request) -> Context:
+    """The context of the app that serves ``request``."""
+    context: Context = request.app.state.context
+    return context

@@ -1,0 +1,1 @@
+"""``hpcjobs demo``: the whole service on a real program and a real earthquake record."""

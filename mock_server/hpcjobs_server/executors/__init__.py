@@ -1,0 +1,1 @@
+"""How the server runs a job: one module per way."""

@@ -1,0 +1,79 @@
+"""What a worker expects of an executor."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Protocol
+
+from hpcjobs.models import Progress
+from hpcjobs_server.store import Claim
+
+
+class Cause(str, enum.Enum):
+    """Why an attempt was ended from outside."""
+
+    CANCEL = "cancel"
+    """Its owner asked."""
+    STOP = "stop"
+    """The service is being stopped, and does not wait."""
+    SUPERSEDED = "superseded"
+    """The attempt is no longer this worker's: nobody wants its result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How an attempt's processes ended.
+
+    Attributes:
+        exit_code: The exit status, or None where a signal ended it or it never ran.
+        signal: The signal that ended it.
+        aborted: SIGTERM was sent because of an abort.
+        timed_out: It was stopped at its walltime.
+        lost: It was stopped because the worker was silent for too long.
+        problem: Why it could not be started or watched, in words.
+        said: The message of a ``JobAborted`` that ended it from inside.
+        note: What a user should know if the job failed by itself.
+    """
+
+    exit_code: int | None = None
+    signal: int | None = None
+    aborted: bool = False
+    timed_out: bool = False
+    lost: bool = False
+    problem: str | None = None
+    said: str | None = None
+    note: str | None = None
+
+
+class Execution(Protocol):
+    """One attempt that an executor runs."""
+
+    async def prepare(self) -> None:
+        """Put the inputs in place. Raises ``OSError`` where that is impossible."""
+
+    async def start(self) -> None:
+        """Start the program; how it went is told by :meth:`wait`."""
+
+    async def wait(self) -> Ended:
+        """Wait until nothing of the attempt is left."""
+
+    def abort(self) -> None:
+        """Ask the attempt to stop; the executor sees to it that it does."""
+
+    def ping(self) -> None:
+        """Say that the worker is alive and the attempt is still its own."""
+
+    def progress(self) -> Progress | None:
+        """How far it is, if that is news since the last call. May read files."""
+
+
+class Executor(Protocol):
+    """A way to run jobs."""
+
+    def execution(self, claim: Claim) -> Execution:
+        """The execution of one attempt; nothing is started yet."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything back; no execution is under way."""

@@ -1,0 +1,278 @@
+"""Watches one job from a process of its own, so that the whole process tree of the job goes when it must.
+
+It is run as a plain script by the worker's Python, with the standard library only. The script is a launcher that has
+everything imported; for each job it forks a shim. A shim
+
+* holds a pipe from its worker: when the worker dies, the pipe ends, and the shim ends the job;
+* adopts what the job leaves behind (a daemon that left its session is found too, on Linux);
+* ends the job on an abort, at its walltime, or when it has heard nothing from the worker for too long:
+  SIGTERM to all of the tree, the grace time, SIGKILL to what is left.
+
+The worker sends lines: first a JSON object, then ``ping`` and ``abort``. The shim answers in JSON lines: ``started``,
+``failed`` (the program could not be started) or ``ended``.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+_PR_SET_CHILD_SUBREAPER = 36
+_KILL_LIMIT = 15.0  # seconds for which SIGKILL is repeated; a process in an uninterruptible wait may outlive it
+_LINE_LIMIT = 4 * 1024 * 1024
+
+
+def adopt_orphans():
+    """Become the parent of every process that the job leaves behind; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def descendants(root):
+    """The ids of all processes below ``root``, from /proc."""
+    parents = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return set()
+    for name in names:
+        if not name.isdigit():
+            continue
+        try:
+            with open("/proc/" + name + "/stat", "rb") as file:
+                # the name of the program stands in brackets and may itself hold brackets and blanks
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        parents[int(name)] = int(fields[1])
+    found = {root}
+    grew = True
+    while grew:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        found |= more
+        grew = bool(more)
+    return found - {root}
+
+
+class Shim:
+    """One job, from its start until nothing of it is left."""
+
+    def __init__(self, control, status):
+        self.control, self.status = control, status
+        self.buffer = b""
+        self.main = None  # the job's first process, which leads its session
+        self.exit = None  # its wait status
+        self.cause = None  # why the job is being ended
+        self.kill_at = None
+        self.give_up_at = None
+        self.wake, wake_write = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self.on_signal)
+        self.adopts = adopt_orphans()
+
+    def on_signal(self, number, frame):
+        """A signal to the shim itself is an order to end the job; SIGCHLD only wakes the loop."""
+        if number != signal.SIGCHLD and self.cause is None:
+            self.end("signal")
+
+    def run(self):
+        """Start the job and see it through."""
+        config = self.read_config()
+        if config is None:
+            return
+        self.grace, self.silence = config["grace"], config["silence"]
+        self.heard = time.monotonic()
+        if not self.start(config):
+            return
+        walltime = config["walltime"]
+        self.walltime_at = None if walltime is None else time.monotonic() + walltime
+        while not self.over():
+            self.wait()
+        self.say({"event": "ended", "status": self.exit, "cause": self.cause, "left": self.left()})
+
+    def read_config(self):
+        while b"\n" not in self.buffer:
+            data = os.read(self.control, 65536)
+            if not data or len(self.buffer) > _LINE_LIMIT:
+                return None
+            self.buffer += data
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)
+
+    def start(self, config):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            out = os.open(config["stdout"], flags, 0o600)
+            err = out if config["stderr"] is None else os.open(config["stderr"], flags, 0o600)
+            # close_fds keeps the pipes of this shim, and so the worker's life line, out of the job
+            process = subprocess.Popen(
+                config["argv"],
+                cwd=config["cwd"],
+                env=config["env"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                close_fds=True,
+                start_new_session=True,
+                restore_signals=True,
+            )
+        except OSError as error:
+            self.say({"event": "failed", "errno": error.errno, "text": os.strerror(error.errno or 0), "file": error.filename})
+            return False
+        self.main = process.pid
+        process.returncode = 0  # reaped here, not by the subprocess module
+        os.close(out)
+        if err != out:
+            os.close(err)
+        self.say({"event": "started", "pid": self.main})
+        return True
+
+    def say(self, message):
+        data = (json.dumps(message) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self.status, data) :]
+        except OSError:
+            pass  # the worker is gone; the job's end is what matters
+
+    def wait(self):
+        """Sleep until something happens or the next deadline, and act on it."""
+        now = time.monotonic()
+        deadlines = [self.kill_at, self.give_up_at]
+        if self.cause is None:
+            deadlines.append(self.walltime_at)
+            if self.silence and self.control is not None:
+                deadlines.append(self.heard + self.silence)
+        due = [deadline for deadline in deadlines if deadline is not None]
+        pause = max(0.0, min(due) - now) if due else None
+        if self.kill_at is not None and self.kill_at <= now:
+            pause = 0.05  # SIGKILL is repeated for what was forked in between
+        watched = [self.wake] if self.control is None else [self.wake, self.control]
+        readable = select.select(watched, [], [], pause)[0]
+        if self.wake in readable:
+            try:
+                os.read(self.wake, 4096)
+            except BlockingIOError:
+                pass
+        if self.control is not None and self.control in readable:
+            self.listen()
+        self.reap()
+        now = time.monotonic()
+        if self.cause is None:
+            if self.walltime_at is not None and now >= self.walltime_at and self.exit is None:
+                self.end("walltime")
+            elif self.silence and self.control is not None and now >= self.heard + self.silence:
+                self.end("lost")
+            elif self.exit is not None and self.left():
+                # the job is over; what it left in the background has a moment to go by itself
+                self.end("leftover", min(self.grace, 5.0))
+        if self.kill_at is not None and now >= self.kill_at:
+            self.signal_all(signal.SIGKILL)
+
+    def listen(self):
+        data = os.read(self.control, 65536)
+        if not data:
+            os.close(self.control)
+            self.control = None
+            if self.cause is None:
+                self.end("lost")
+            return
+        self.heard = time.monotonic()
+        self.buffer += data
+        *lines, self.buffer = self.buffer.split(b"\n")
+        for line in lines:
+            # a job that has ended by itself is not aborted, only what it left behind
+            if line == b"abort" and self.cause in (None, "leftover") and self.exit is None:
+                self.end("abort")
+
+    def end(self, cause, grace=None):
+        self.cause = cause
+        now = time.monotonic()
+        self.kill_at = now + (self.grace if grace is None else grace)
+        self.give_up_at = self.kill_at + _KILL_LIMIT
+        self.signal_all(signal.SIGTERM)
+        self.signal_all(signal.SIGCONT)  # a stopped process gets SIGTERM only when it goes on
+
+    def signal_all(self, number):
+        if self.main is None:
+            return
+        try:
+            os.killpg(self.main, number)
+        except OSError:
+            pass
+        for pid in descendants(os.getpid()):
+            try:
+                if os.getpgid(pid) != self.main:
+                    os.kill(pid, number)
+            except OSError:
+                pass
+
+    def reap(self):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.main:
+                self.exit = status
+
+    def left(self):
+        """Whether anything of the job lives. Every orphan is a child of this process, so one look tells."""
+        if self.adopts:
+            try:
+                return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            except ChildProcessError:
+                return False
+        try:
+            os.killpg(self.main, 0)
+        except OSError as error:
+            return error.errno == errno.EPERM
+        return True
+
+    def over(self):
+        if self.exit is None:
+            return self.give_up_at is not None and time.monotonic() > self.give_up_at
+        return not self.left() or (self.give_up_at is not None and time.monotonic() > self.give_up_at)
+
+
+def launch(connection):
+    """Fork a shim for each pair of pipes that comes in; end when the worker's end is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shims report through their pipes, not by their exit status
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        data, pipes, _, _ = socket.recv_fds(connection, 1, 2)
+        if not data:
+            return
+        if os.fork() == 0:
+            connection.close()
+            os.setsid()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            code = 0
+            try:
+                Shim(*pipes).run()
+            except BaseException as error:
+                sys.stderr.write("shim: %r\n" % (error,))
+                code = 1
+            finally:
+                os._exit(code)
+        for pipe in pipes:
+            os.close(pipe)
+
+
+if __name__ == "__main__":
+    launch(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,294 @@
+"""Files on the server's disk: inputs by content, and what jobs have written.
+
+A job writes what it likes into its folder, so nothing there is trusted: every part of a name is opened by itself and
+never through a link, and only regular files are opened at all (a FIFO would hang, a device would do worse).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcjobs.models import OutputFile, check_file_name
+
+if TYPE_CHECKING:
+    from hpcjobs_server.settings import Settings
+
+MOST_FILES = 100_000
+"""Most files of a job that are listed."""
+
+_STALE_UPLOAD = 24 * 3600.0
+"""Seconds: an upload that is older was left behind by a process that died."""
+
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class TooManyFiles(Exception):
+    """A job has more files than are listed."""
+
+
+# What jobs have written
+
+
+class OpenFile:
+    """A regular file that is open for reading.
+
+    Attributes:
+        size: Its bytes when it was opened.
+        etag: Tells this content from an earlier or later one, by time and size.
+    """
+
+    def __init__(self, descriptor: int, facts: os.stat_result) -> None:
+        self._descriptor = descriptor
+        self.size = facts.st_size
+        self.etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes from ``offset``, ``length`` of them or up to the end of the file."""
+        parts: list[bytes] = []
+        while length > 0 and (part := os.pread(self._descriptor, length, offset)):
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close it; once is enough."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def _folder(root: Path, parts: Sequence[str]) -> Iterator[int]:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            below = os.open(part, _FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_below(root: Path, parts: Sequence[str]) -> OpenFile:
+    """Open a regular file below a folder, following no link on the way.
+
+    Args:
+        root: The folder, which is trusted.
+        parts: The names from there to the file, one by one.
+
+    Raises:
+        FileNotFoundError: There is no such file, it is none that may be read, or a link is on the way.
+        OSError: The disk has failed.
+    """
+    try:
+        with _folder(root, parts[:-1]) as folder:
+            # looked at before it is opened: merely to open a device can do something
+            if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a regular file")
+            descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise FileNotFoundError(errno.ENOENT, "no such file") from None
+        raise
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file")
+    return OpenFile(descriptor, facts)
+
+
+def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
+    """Every regular file below a folder, by name; links are neither listed nor followed.
+
+    A file whose name cannot travel (not UTF-8, a backslash, longer than the limits) is left out.
+
+    Args:
+        root: A folder that is trusted.
+        parts: The names from there to the folder that is listed; where it is not there, nothing is.
+
+    Raises:
+        TooManyFiles: There are more than ``MOST_FILES``.
+    """
+    found: list[OutputFile] = []
+    waiting: list[tuple[str, ...]] = [()]
+    seen = 0
+    while waiting:
+        inside = waiting.pop()
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+            contextlib.ExitStack() as stack,
+        ):
+            try:
+                folder = stack.enter_context(_folder(root, [*parts, *inside]))
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    continue
+                raise
+            for entry in stack.enter_context(os.scandir(folder)):
+                seen += 1
+                if seen > MOST_FILES:
+                    raise TooManyFiles
+                name = _travelling("/".join((*inside, entry.name)))
+                if name is None:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((*inside, entry.name))
+                elif entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):  # removed since
+                        facts = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+                        found.append(OutputFile(path=name, size=facts.st_size, modified_at=_moment(facts.st_mtime)))
+    return sorted(found, key=lambda file: file.path)
+
+
+def _travelling(name: str) -> str | None:
+    try:
+        name.encode()
+        return name if check_file_name(name) == name else None
+    except ValueError:
+        return None
+
+
+def _moment(seconds: float) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
+    except (ValueError, OverflowError, OSError):  # a job can set any time
+        return None
+
+
+# Inputs
+
+
+class Blobs:
+    """Input files by content, apart for each owner.
+
+    Args:
+        settings: Where they are kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def path(self, owner: str, sha256: str) -> Path:
+        """Where an input is, or would be.
+
+        Raises:
+            ValueError: ``owner`` or ``sha256`` cannot be one.
+        """
+        if not _OWNER.fullmatch(owner):
+            raise ValueError(f"the owner {owner!r} cannot be the name of a folder")
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError("a sha256 is 64 digits and letters from a to f, in lower case")
+        return self._settings.blob_path(owner, sha256)
+
+    def size(self, owner: str, sha256: str) -> int | None:
+        """The bytes of an input; None where this owner has not sent it."""
+        try:
+            facts = self.path(owner, sha256).lstat()
+        except FileNotFoundError:
+            return None
+        return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+
+    def begin(self, owner: str) -> Upload:
+        """Begin to store an input.
+
+        Raises:
+            OSError: There is no space, or the folder cannot be written.
+        """
+        # beside the inputs themselves: a rename must not leave the file system
+        folder = self.path(owner, "0" * 64).parent.parent / "tmp"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Upload(self, owner, folder / secrets.token_hex(16))
+
+    def remove_stale(self) -> int:
+        """Remove uploads that were left behind by a process that died; how many."""
+        removed = 0
+        for path in self._settings.data.glob("blobs/*/tmp/*"):
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < time.time() - _STALE_UPLOAD:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+
+class Upload:
+    """An input that is being stored: in a file of its own, until all of it is there and checked.
+
+    Attributes:
+        size: The bytes that were written.
+    """
+
+    def __init__(self, blobs: Blobs, owner: str, path: Path) -> None:
+        self._blobs, self._owner, self._path = blobs, owner, path
+        self._hash = hashlib.sha256()
+        self.size = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+
+    @property
+    def sha256(self) -> str:
+        """The sum of what was written."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Append ``data``.
+
+        Raises:
+            OSError: There is no space, or the disk has failed.
+        """
+        self._hash.update(data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+        self.size += len(data)
+
+    def finish(self) -> bool:
+        """Make it durable and put it in its place.
+
+        Returns:
+            Whether it is new; False where another upload of the same was first.
+
+        Raises:
+            OSError: There is no space, or the disk has failed.
+        """
+        target = self._blobs.path(self._owner, self.sha256)
+        os.fsync(self._descriptor)
+        self._close()
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = not target.exists()
+        self._path.replace(target)
+        for folder in (target.parent, target.parent.parent):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return new
+
+    def abort(self) -> None:
+        """Leave nothing behind; after :meth:`finish` it does nothing."""
+        self._close()
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

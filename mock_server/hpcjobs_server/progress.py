@@ -1,0 +1,111 @@
+"""Reads how far a job is: from the file that it reports to, else from the bars in its log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hpcjobs.bars import last_progress
+from hpcjobs.models import MAX_REASON, Progress
+
+_TAIL = 8192
+_MAX_MESSAGE = 500
+
+
+class ProgressReader:
+    """Looks at one attempt's files, and says what is new since the last look.
+
+    Args:
+        report: The file that ``HPCJOBS_PROGRESS_FILE`` names; JSON lines.
+        logs: The attempt's logs.
+    """
+
+    def __init__(self, report: Path, logs: Sequence[Path]) -> None:
+        self._report, self._logs = report, logs
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self._last: Progress | None = None
+        self._reports = False
+
+    def look(self) -> Progress | None:
+        """The progress, if it is not the one of the last look."""
+        progress = self._from_report() if self._changed(self._report) else None
+        if progress is not None:
+            self._reports = True
+        elif not self._reports:
+            # a job that reports is believed; what its log looks like no longer matters
+            for log in self._logs:
+                if self._changed(log):
+                    progress = last_progress(_tail(log).decode("utf-8", "replace")) or progress
+        if progress is None or _same(progress, self._last):
+            return None
+        self._last = progress
+        return progress
+
+    def said_aborted(self) -> str | None:
+        """The message of the ``JobAborted`` that ended the job, if one did."""
+        lines = _records(self._report)
+        if lines and isinstance(lines[-1].get("aborted"), str):
+            return str(lines[-1]["aborted"])[:MAX_REASON] or "JobAborted"
+        return None
+
+    def _changed(self, path: Path) -> bool:
+        try:
+            status = path.lstat()
+        except OSError:
+            return False
+        mark = (status.st_mtime_ns, status.st_size)
+        if self._seen.get(path) == mark:
+            return False
+        self._seen[path] = mark
+        return True
+
+    def _from_report(self) -> Progress | None:
+        for record in reversed(_records(self._report)):
+            if "done" not in record:
+                continue
+            try:
+                at = record.pop("at", None)
+                progress = Progress.model_validate(record)
+            except ValidationError:
+                continue
+            when = dt.datetime.fromtimestamp(at, dt.timezone.utc) if isinstance(at, (int, float)) else None
+            return progress.model_copy(update={"at": when, "message": (progress.message or "")[:_MAX_MESSAGE] or None})
+        return None
+
+
+def _same(one: Progress, other: Progress | None) -> bool:
+    return other is not None and one.model_copy(update={"at": other.at}) == other
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a file; a job may have put a link or a pipe in its place, which is not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with open(descriptor, "rb") as file:
+        try:
+            size = os.fstat(descriptor).st_size
+            file.seek(max(0, size - _TAIL))
+            return file.read(_TAIL)
+        except OSError:
+            return b""
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The complete lines at the end of a report file that hold a JSON object."""
+    found: list[dict[str, Any]] = []
+    for line in _tail(path).split(b"\n")[:-1]:
+        try:
+            value = json.loads(line)
+        except ValueError:  # cut off, or not ours
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found

@@ -1,0 +1,327 @@
+"""What a worker does with the attempts that it has claimed: counts cores, runs, watches and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from uuid import UUID
+
+import psycopg
+
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import Progress
+from hpcjobs_server.executors.base import Cause, Ended, Execution, Executor
+from hpcjobs_server.store import Claim, Finish, Held, Store
+
+logger = logging.getLogger(__name__)
+
+_LOOK = 0.25
+"""Seconds between looks at the jobs' progress."""
+_HOLD = 1.0
+"""Seconds for which a ticket is held for cores before another worker is offered it."""
+
+
+class Cores:
+    """The cores of one worker, given out in the order in which they were asked for, so that wide jobs are not starved."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.free = total, total
+        self._waiting: collections.deque[tuple[int, asyncio.Future[None]]] = collections.deque()
+
+    async def acquire(self, count: int) -> None:
+        """Wait for ``count`` cores and take them."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((count, future))
+        self._give()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.release(count)
+            else:
+                self._waiting.remove((count, future))
+                self._give()
+            raise
+
+    def release(self, count: int) -> None:
+        """Give cores back."""
+        self.free += count
+        self._give()
+
+    def _give(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.free:
+            count, future = self._waiting.popleft()
+            if not future.done():
+                self.free -= count
+                future.set_result(None)
+
+
+class Attempt:
+    """One attempt that this worker runs."""
+
+    def __init__(self, claim: Claim, execution: Execution) -> None:
+        self.claim, self.execution = claim, execution
+        self.cause: Cause | None = None
+        self.reason: str | None = None
+        self.ended = False
+
+    def abort(self, cause: Cause, reason: str | None = None) -> None:
+        """Ask it to stop; the first cause is the one that counts, but for an attempt that is nobody's any more."""
+        if self.cause is None or cause is Cause.SUPERSEDED:
+            self.cause, self.reason = cause, reason
+        self.execution.abort()
+
+
+class Runner:
+    """Runs attempts and reports how they go.
+
+    Args:
+        store: The database.
+        executor: How jobs are run.
+        worker: This worker's id.
+        cores: The cores that it may give to jobs.
+    """
+
+    def __init__(self, store: Store, executor: Executor, worker: UUID, cores: int) -> None:
+        self._store, self._executor, self._worker = store, executor, worker
+        self.cores = Cores(cores)
+        self.attempts: dict[tuple[str, int], Attempt] = {}
+        self._claiming: set[str] = set()
+        self._orphans: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._finishes: asyncio.Queue[Finish] = asyncio.Queue()
+        self._fresh_progress: dict[tuple[str, int], Progress] = {}
+        self.closing = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    # -------------------------------------------------------------------------------------------- tickets
+
+    async def take(self, job_id: str, attempt: int, cores: int) -> None:
+        """Act on a ticket: wait for cores, claim, start. Returns when the job runs and the next ticket may come."""
+        if cores > self.cores.total:
+            # not for this worker; another one may be large enough, now or later
+            await self._store.hand_back(job_id, attempt, delay=5.0)
+            return
+        while True:
+            try:
+                await asyncio.wait_for(self.cores.acquire(cores), _HOLD)
+                break
+            except asyncio.TimeoutError:
+                if self.closing.is_set() or await self._store.room_elsewhere(self._worker, cores):
+                    await self._store.hand_back(job_id, attempt, delay=0.0)
+                    return
+        started = False
+        try:
+            if not self.closing.is_set():
+                started = await self._claim(job_id, attempt, cores)
+        finally:
+            if not started:
+                self.cores.release(cores)
+        if started:
+            # the next ticket is fetched only when there is room for it: what waits in the queue keeps its priority
+            await self.cores.acquire(1)
+            self.cores.release(1)
+
+    async def _claim(self, job_id: str, attempt: int, cores: int) -> bool:
+        self._claiming.add(job_id)
+        try:
+            claim = await self._store.claim(job_id, attempt, self._worker)
+            if claim is None:
+                return False
+            execution = self._executor.execution(claim)
+            running = Attempt(claim, execution)
+            self.attempts[job_id, claim.attempt] = running
+            self.idle.clear()
+        finally:
+            self._claiming.discard(job_id)
+        task = asyncio.create_task(self._run(running, cores), name=f"job {job_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    # ----------------------------------------------------------------------------------------------- runs
+
+    async def _run(self, running: Attempt, cores: int) -> None:
+        claim, execution = running.claim, running.execution
+        try:
+            ended = await self._execute(running)
+        except Exception as error:  # a fault of ours must not leave the job running for ever
+            logger.exception("job %s could not be run", claim.job_id)
+            ended = Ended(problem=f"the service could not run the job: {type(error).__name__}")
+        finally:
+            self.cores.release(cores)
+        with contextlib.suppress(OSError):
+            if (progress := execution.progress()) is not None:
+                self._fresh_progress[claim.job_id, claim.attempt] = progress
+        running.ended = True
+        if running.cause is Cause.SUPERSEDED:
+            self._forget(claim.job_id, claim.attempt)
+            return
+        if ended.lost and running.cause is None:
+            # the worker stood still for so long that the job ended itself; it runs again if it is still ours
+            await self._release(claim.job_id, claim.attempt)
+            return
+        state, reason = outcome(ended, running.cause, running.reason)
+        self._finishes.put_nowait(Finish(claim.job_id, claim.attempt, state, reason, ended.exit_code))
+
+    async def _execute(self, running: Attempt) -> Ended:
+        claim, execution = running.claim, running.execution
+        try:
+            await execution.prepare()
+        except OSError as error:
+            text = os.strerror(error.errno) if error.errno else str(error)
+            return Ended(problem=f"the service could not prepare the job: {text}")
+        if running.cause is not None:
+            return Ended(aborted=True)
+        await execution.start()
+        if claim.spec.inputs:
+            with contextlib.suppress(psycopg.Error):  # only a nicer word for the state
+                await self._store.started(claim.job_id, claim.attempt, self._worker)
+        return await execution.wait()
+
+    async def _release(self, job_id: str, attempt: int) -> None:
+        while True:
+            try:
+                await self._store.release(job_id, attempt, self._worker)
+                break
+            except psycopg.Error:
+                await asyncio.sleep(1.0)
+        self._forget(job_id, attempt)
+
+    def _forget(self, job_id: str, attempt: int) -> None:
+        self.attempts.pop((job_id, attempt), None)
+        if not self.attempts:
+            self.idle.set()
+
+    # -------------------------------------------------------------------------------------------- reports
+
+    async def send_finishes(self) -> None:
+        """Store how attempts ended, many at once; kept and tried again until the database has them."""
+        while True:
+            ends = [await self._finishes.get()]
+            while len(ends) < 500 and not self._finishes.empty():
+                ends.append(self._finishes.get_nowait())
+            pause = 0.1
+            while True:
+                try:
+                    await self.send_progress()
+                    kept = await self._store.finish(self._worker, ends)
+                    break
+                except psycopg.Error as error:
+                    logger.warning("the end of %d jobs cannot be stored yet: %s", len(ends), error)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 2.0)
+            for end in ends:
+                if end.job_id not in kept:
+                    logger.warning("job %s attempt %d had been taken away; its end is dropped", end.job_id, end.attempt)
+                self._forget(end.job_id, end.attempt)
+
+    async def watch_progress(self) -> None:
+        """Look at how far the jobs are, and store what is new."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            running = [item for item in self.attempts.values() if not item.ended]
+            if running:
+                for item, progress in await asyncio.to_thread(_look, running):
+                    self._fresh_progress[item.claim.job_id, item.claim.attempt] = progress
+            with contextlib.suppress(psycopg.Error):
+                await self.send_progress()
+
+    async def send_progress(self) -> None:
+        """Store the progress that is new."""
+        fresh, self._fresh_progress = self._fresh_progress, {}
+        if not fresh:
+            return
+        try:
+            await self._store.report_progress([(*key, progress) for key, progress in fresh.items()])
+        except psycopg.Error:
+            self._fresh_progress = {**fresh, **self._fresh_progress}
+            raise
+
+    # --------------------------------------------------------------------------------------------- orders
+
+    def expected(self) -> set[tuple[str, int]]:
+        """The attempts that must still be ours: taken before a heartbeat is sent, compared by :meth:`follow` after it."""
+        return {key for key, item in self.attempts.items() if not item.ended}
+
+    async def follow(self, expected: set[tuple[str, int]], held: Iterable[Held]) -> None:
+        """Act on a heartbeat's answer: abort what is to stop, drop what was taken away, give back what is not known."""
+        present = {(item.job_id, item.attempt): item for item in held}
+        for key in expected:
+            if (running := self.attempts.get(key)) is None or running.ended:
+                continue
+            if (item := present.get(key)) is None:
+                logger.warning("job %s attempt %d was taken away; it is ended here", *key)
+                running.abort(Cause.SUPERSEDED)
+            elif item.cancel_requested and running.cause is None:
+                running.abort(Cause.CANCEL, item.cancel_reason or f"cancelled by {item.actor}")
+        # a claim whose answer was lost: the database says that it is ours, and nobody here runs it
+        unknown = {key for key in present if key not in self.attempts and key[0] not in self._claiming}
+        for key in unknown & self._orphans:
+            await self._store.release(*key, self._worker)
+        self._orphans = unknown
+
+    def ping(self) -> None:
+        """Tell all jobs' shims that the worker is alive."""
+        for item in self.attempts.values():
+            if not item.ended:
+                item.execution.ping()
+
+    def abort_all(self, reason: str) -> None:
+        """Ask all jobs to stop, because the service is being stopped."""
+        for item in self.attempts.values():
+            if not item.ended:
+                item.abort(Cause.STOP, reason)
+
+
+def _look(running: list[Attempt]) -> list[tuple[Attempt, Progress]]:
+    found = []
+    for item in running:
+        with contextlib.suppress(OSError):
+            if (progress := item.execution.progress()) is not None:
+                found.append((item, progress))
+    return found
+
+
+def outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobState, str | None]:
+    """What the end of its processes means for a job.
+
+    A job that was asked to stop and exits with 0 chose to complete. One that raised ``JobAborted`` is cancelled, whether
+    it was asked or not.
+    """
+    state, why = _outcome(ended, cause, reason)
+    if state is JobState.FAILED and ended.note:
+        why = f"{why}; {ended.note}"
+    return state, why
+
+
+def _outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobState, str | None]:
+    if ended.said is not None:
+        return JobState.CANCELLED, ended.said
+    if ended.timed_out:
+        return JobState.FAILED, "its walltime was over"
+    if ended.exit_code == 0 and not ended.problem:
+        return JobState.FINISHED, None
+    if ended.aborted:
+        return JobState.CANCELLED, reason if cause else "it was stopped by a signal from outside the service"
+    if ended.problem:
+        return JobState.FAILED, ended.problem
+    if ended.signal is not None:
+        return JobState.FAILED, f"killed by {_signal_name(ended.signal)}"
+    return JobState.FAILED, f"exit code {ended.exit_code}{_EXIT_CODES.get(ended.exit_code or 0, '')}"
+
+
+_EXIT_CODES = {126: ": a command could not be executed", 127: ": command not found"}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

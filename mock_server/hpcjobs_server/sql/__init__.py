@@ -1,0 +1,1 @@
+"""The schema: Alembic revisions whose statements are plain SQL files beside them."""

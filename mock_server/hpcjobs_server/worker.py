@@ -1,0 +1,192 @@
+"""A worker: a process that takes jobs from the queue and runs them.
+
+``python -m hpcjobs_server.worker``. SIGTERM drains: no new jobs, those that run go on and can be cancelled, the process
+ends with the last of them. SIGINT ends them all: they are asked to stop, and are CANCELLED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from uuid import uuid4
+
+import psycopg
+
+from hpcjobs_server.database import worker_channel
+from hpcjobs_server.executors.local import LocalExecutor
+from hpcjobs_server.queue import make_app, serve_tickets
+from hpcjobs_server.runner import Runner
+from hpcjobs_server.settings import Settings
+from hpcjobs_server.store import Store
+
+logger = logging.getLogger(__name__)
+
+STOPPED = "the service was stopped"
+_LAST_WORD = 30.0
+"""Seconds for which a worker that ends waits for the database to take what it has to say."""
+
+
+class Worker:
+    """One worker process's life."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.id = uuid4()
+        self.store = Store(
+            settings.database_url, min_size=2, max_size=6, poll=settings.poll, use_listen=settings.listen
+        )
+        self.executor = LocalExecutor(settings)
+        self.runner = Runner(self.store, self.executor, self.id, settings.cores_per_worker)
+        self._beat_wanted = asyncio.Event()
+        self._beating_since: float | None = None
+        self._host = socket.gethostname()
+        # where nobody but this host can reach the database, an outage of it means that nobody can take the jobs over
+        self._database_is_local = "host=/" in self.store.conninfo or "host='/" in self.store.conninfo
+
+    async def run(self) -> None:
+        """Work until asked to stop, then end what must be ended."""
+        await self.store.open()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.drain)
+        loop.add_signal_handler(signal.SIGINT, self.abort)
+        duties = [
+            asyncio.create_task(duty, name=name)
+            for name, duty in {
+                "heart": self._heart(),
+                "ear": self._ear(),
+                "sweeper": self._sweeper(),
+                "finishes": self.runner.send_finishes(),
+                "progress": self.runner.watch_progress(),
+            }.items()
+        ]
+        tickets = asyncio.create_task(self._tickets(), name="tickets")
+        closing = asyncio.create_task(self.runner.closing.wait(), name="closing")
+        try:
+            done, _ = await asyncio.wait([*duties, closing], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {closing}:
+                task.result()  # a duty never ends by itself: this raises what ended it
+            tickets.cancel()
+            await self._gone(tickets)
+            await self.runner.idle.wait()
+        finally:
+            for task in [*duties, tickets, closing]:
+                task.cancel()
+            await asyncio.gather(*duties, tickets, closing, return_exceptions=True)
+            with contextlib.suppress(psycopg.Error):
+                await asyncio.wait_for(self.store.leave(self.id), 5.0)
+            await self.executor.close()
+            await self.store.close()
+
+    @staticmethod
+    async def _gone(task: asyncio.Task[None]) -> None:
+        with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError):
+            await asyncio.wait_for(task, _LAST_WORD)
+
+    def drain(self) -> None:
+        """Take no new jobs, and end with the last that runs."""
+        if not self.runner.closing.is_set():
+            logger.info("draining: %d jobs run", len(self.runner.attempts))
+            self.runner.closing.set()
+
+    def abort(self) -> None:
+        """Take no new jobs, and ask those that run to stop."""
+        self.drain()
+        self.runner.abort_all(STOPPED)
+
+    # --------------------------------------------------------------------------------------------- duties
+
+    async def _tickets(self) -> None:
+        """Take tickets; Procrastinate's worker is started again whenever it gives up, which no running job notices."""
+        pause = 0.2
+        app = make_app(self.runner.take)
+        while True:
+            began = time.monotonic()
+            try:
+                await serve_tickets(
+                    app,
+                    self.store.pool,
+                    queues=self.settings.queues,
+                    concurrency=max(1, self.settings.cores_per_worker // 8),
+                    listen=self.settings.listen,
+                    poll=self.settings.poll,
+                )
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # whatever it is, the jobs that run must not feel it
+                logger.warning("the queue cannot be served: %s; trying again", error)
+            pause = 0.2 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
+            await asyncio.sleep(pause)
+
+    async def _heart(self) -> None:
+        """Say that this worker is alive, and act on what the answer says of its jobs."""
+        pool_cores = self.runner.cores
+        while True:
+            expected = self.runner.expected()
+            try:
+                held = await self.store.beat(
+                    self.id,
+                    host=self._host,
+                    pid=os.getpid(),
+                    cores=pool_cores.total,
+                    busy=pool_cores.total - pool_cores.free,
+                    running=len(expected),
+                )
+                await self.runner.follow(expected, held)
+                self._beating_since = self._beating_since or time.monotonic()
+                self.runner.ping()
+            except psycopg.Error as error:
+                if self._beating_since is not None:
+                    logger.warning("the database is away: %s", error)
+                self._beating_since = None
+                if self._database_is_local:
+                    self.runner.ping()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._beat_wanted.wait(), self.settings.beat)
+            self._beat_wanted.clear()
+
+    async def _ear(self) -> None:
+        """Beat at once when one of this worker's jobs is to stop."""
+        async for _ in self.store.listen(worker_channel(self.id)):
+            self._beat_wanted.set()
+
+    async def _sweeper(self) -> None:
+        """Put right what others left behind. One that was deaf itself a moment ago does not judge others."""
+        while True:
+            await asyncio.sleep(self.settings.lease / 3 * random.uniform(0.75, 1.25))
+            since = self._beating_since
+            reap = since is not None and time.monotonic() - since > self.settings.lease
+            try:
+                done = await self.store.sweep(lease=self.settings.lease, reap=reap)
+            except psycopg.Error:
+                continue
+            if any(done.values()):
+                logger.info("swept: %s", ", ".join(f"{count} {name}" for name, count in done.items() if count))
+
+
+def main() -> None:
+    """Run one worker with the settings of the environment."""
+    import setproctitle
+
+    settings = Settings()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    setproctitle.setproctitle("hpcjobs worker")
+    try:
+        import uvloop
+    except ImportError:  # not on every system
+        asyncio.run(Worker(settings).run())
+    else:
+        uvloop.run(Worker(settings).run())
+
+
+if __name__ == "__main__":
+    main()
