@@ -15,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench pins clean
+.PHONY: help setup demo test lint docs bench picture pins clean
 
 help:  ## what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +42,11 @@ docs: $(ALL)  ## the documentation, without a warning, and its examples as tests
 
 bench: $(ALL)  ## measure, and write the figures to docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# The fonts that the picture would fetch from the network are left out; it looks the same in any monospaced font.
+picture: $(RUNTIME)  ## take the README's picture of the demo anew
+	PATH="$(abspath $(BIN)):$$PATH" script -qec "stty cols 100 rows 45; hpcjobs demo --svg docs/_static/demo.svg" /dev/null
+	sed -i '/@font-face {/,/^    }/d' docs/_static/demo.svg
 
 # Needs every supported interpreter: make pins PYTHONS="python3.10 python3.11 python3.12 python3.13"
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13

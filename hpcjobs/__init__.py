@@ -1,1 +1,164 @@
-"""One typed client, one live view and one cancel button for every place that runs a job."""
+"""One typed client, one live view and one cancel button for every place that runs a job.
+
+Every public name can be had from here; it is imported when it is first used, so that ``import hpcjobs`` costs next to
+nothing, also inside a job.
+
+Example:
+    >>> from hpcjobs import Client
+    >>> with Client() as client:  # doctest: +SKIP
+    ...     job = client.submit("python fit.py", inputs=["fit.py"], cores=2, walltime="10m")
+    ...     job.wait()
+    ...     print(job.logs())
+"""
+
+from __future__ import annotations
+
+from hpcjobs._version import __version__
+
+# Not typing.TYPE_CHECKING: a job that imports hpcjobs.runtime must not pay for typing.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hpcjobs.client import AsyncClient, Client, connect, connect_async
+    from hpcjobs.errors import (
+        AuthenticationError,
+        CancelTimeout,
+        ClientClosed,
+        ConfigError,
+        Conflict,
+        ConnectionLost,
+        HpcjobsError,
+        InputError,
+        InvalidRequest,
+        InvalidSpec,
+        JobCancelled,
+        JobFailed,
+        JobNotFound,
+        JobUnsuccessful,
+        JobVanished,
+        NoService,
+        NotCancelled,
+        NotFound,
+        OutputError,
+        PermissionDenied,
+        RateLimited,
+        ServiceError,
+        ServiceUnavailable,
+        StaleVersion,
+        SubmissionUnknown,
+        TimedOut,
+        TooLarge,
+        TransportError,
+        UnexpectedAnswer,
+        Unsupported,
+        WaitTimeout,
+    )
+    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.lifecycle import Action, JobState
+    from hpcjobs.models import (
+        CancelOutcome,
+        CancelResult,
+        Capabilities,
+        JobFilter,
+        JobInfo,
+        JobSpec,
+        OutputFile,
+        Progress,
+        Resources,
+        Scope,
+        ServiceInfo,
+        TokenInfo,
+    )
+    from hpcjobs.retrying import RetryPolicy
+
+__all__ = [
+    "Action",
+    "AsyncClient",
+    "AsyncJob",
+    "AuthenticationError",
+    "CancelOutcome",
+    "CancelResult",
+    "CancelTimeout",
+    "Capabilities",
+    "Client",
+    "ClientClosed",
+    "ConfigError",
+    "Conflict",
+    "ConnectionLost",
+    "HpcjobsError",
+    "InputError",
+    "InvalidRequest",
+    "InvalidSpec",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobFilter",
+    "JobInfo",
+    "JobNotFound",
+    "JobSpec",
+    "JobState",
+    "JobUnsuccessful",
+    "JobVanished",
+    "NoService",
+    "NotCancelled",
+    "NotFound",
+    "OutputError",
+    "OutputFile",
+    "PermissionDenied",
+    "Progress",
+    "RateLimited",
+    "Resources",
+    "RetryPolicy",
+    "Scope",
+    "ServiceError",
+    "ServiceInfo",
+    "ServiceUnavailable",
+    "StaleVersion",
+    "SubmissionUnknown",
+    "TimedOut",
+    "TokenInfo",
+    "TooLarge",
+    "TransportError",
+    "UnexpectedAnswer",
+    "Unsupported",
+    "WaitTimeout",
+    "__version__",
+    "connect",
+    "connect_async",
+]
+
+_HOMES = {
+    "client": ("AsyncClient", "Client", "connect", "connect_async"),
+    "handles": ("AsyncJob", "Job"),
+    "lifecycle": ("Action", "JobState"),
+    "models": (
+        "CancelOutcome",
+        "CancelResult",
+        "Capabilities",
+        "JobFilter",
+        "JobInfo",
+        "JobSpec",
+        "OutputFile",
+        "Progress",
+        "Resources",
+        "Scope",
+        "ServiceInfo",
+        "TokenInfo",
+    ),
+    "retrying": ("RetryPolicy",),
+}
+"""Where the public names live; all others are errors."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    home = next((module for module, names in _HOMES.items() if name in names), "errors")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value  # found here from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,6 +26,9 @@ from hpcjobs.services.base import Service
 SEND_AGAIN = 60.0
 """Seconds after which a cancel is sent again, where the service can lose one."""
 
+INSTANT = 1e-3
+"""Seconds: what is left of a deadline by rounding is nothing."""
+
 SLOWEST = 5.0
 """Seconds: the longest pause between two looks at a job that is to be confirmed as stopped."""
 
@@ -191,7 +194,7 @@ def _confirm(
     pause = shortest = max(service.capabilities.min_poll, 0.05)
     while True:
         left = start + seconds - clock()
-        if left <= 0:
+        if left < INSTANT:
             raise CancelTimeout(result, info, seconds)
         yield from sleep(min(pause, left))
         pause = min(pause * 1.5, max(SLOWEST, shortest))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
 
 from hpcjobs import live, operations, profiles, waiting
 from hpcjobs.errors import InvalidSpec
-from hpcjobs.handles import AsyncJob, Job, S
+from hpcjobs.handles import AsyncJob, Job
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, TokenOrder
 from hpcjobs.services import find_service
-from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
+from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -40,7 +40,7 @@ class _Client(Generic[S]):
     """What both clients share; nothing here asks the service."""
 
     def __init__(self, session: S, profile: str | None) -> None:
-        self._session = session
+        self._session: S = session
         self._profile = profile
 
     @property
@@ -795,12 +795,12 @@ def _handles(jobs: Iterable[H | str], session: Any, kind: type[H]) -> list[H]:
     return [_handle(job, session, kind) for job in many]
 
 
-def _seen(handles: Sequence[Job] | Sequence[AsyncJob]) -> dict[str, JobInfo | None]:
+def _seen(handles: Sequence[Job | AsyncJob]) -> dict[str, JobInfo | None]:
     """What is known of each job, or None where nothing is but its id."""
     return {handle.id: waiting.seen(handle.info) for handle in handles}
 
 
-def _teach(handles: Sequence[Job] | Sequence[AsyncJob]) -> waiting.Learn:
+def _teach(handles: Sequence[Job | AsyncJob]) -> waiting.Learn:
     """Hands each info to the handles of its job."""
     by_id: dict[str, list[Job | AsyncJob]] = {}
     for handle in handles:
@@ -813,12 +813,12 @@ def _teach(handles: Sequence[Job] | Sequence[AsyncJob]) -> waiting.Learn:
     return learn
 
 
-def _told(handles: Sequence[Job] | Sequence[AsyncJob], results: list[CancelResult]) -> list[CancelResult]:
+def _told(handles: Sequence[Job | AsyncJob], results: list[CancelResult]) -> list[CancelResult]:
     for handle, result in zip(handles, results, strict=True):
         handle._learn_cancel(result)  # noqa: SLF001 - client and handle are of one piece
     return results
 
 
-def _in_order(handles: Sequence[Job] | Sequence[AsyncJob], infos: Sequence[JobInfo]) -> list[JobInfo]:
+def _in_order(handles: Sequence[Job | AsyncJob], infos: Sequence[JobInfo]) -> list[JobInfo]:
     by_id = {info.id: info for info in infos}
     return [by_id[handle.id] for handle in handles]

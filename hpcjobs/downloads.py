@@ -104,10 +104,10 @@ def _fetch(service: Service, job_id: str, name: str, path: Path, part: _Part, on
         except NotFound as error:
             raise OutputError(name, "is gone; the job has removed it") from error
         if not part.goes_on(chunk):
+            part = yield from _local(name, part.anew)
             fresh_starts += 1
             if fresh_starts > FRESH_STARTS:
                 raise OutputError(name, "changes while it is fetched; wait until the job has ended")
-            part = yield from _local(name, part.anew)
             if chunk.offset != 0:
                 continue
         part = yield from _local(name, partial(part.add, chunk))

@@ -138,9 +138,7 @@ class ServiceError(HpcjobsError):
         body: The whole answer where it was structured.
     """
 
-    def __init__(
-        self, detail: str, *, status: int = 0, code: str = "", body: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, detail: str, *, status: int = 0, code: str = "", body: Mapping[str, Any] | None = None) -> None:
         self.status, self.code, self.detail, self.body = status, code, detail, dict(body or {})
         super().__init__(detail)
 
@@ -237,7 +235,9 @@ class CancelTimeout(HpcjobsError, TimeoutError):
 
     def __init__(self, result: CancelResult, info: JobInfo, seconds: float) -> None:
         self.result, self.info = result, info
-        super().__init__(f"job {info.id} was still {info.label} {seconds:g} s after it was asked to stop; the request stands")
+        super().__init__(
+            f"job {info.id} was still {info.label} {seconds:g} s after it was asked to stop; the request stands"
+        )
 
 
 class NotCancelled(HpcjobsError):

@@ -7,10 +7,10 @@ asks.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, overload
 
 from hpcjobs import operations, waiting
-from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
+from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
 
 if TYPE_CHECKING:
     import os
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from hpcjobs.lifecycle import JobState
     from hpcjobs.models import CancelResult, JobInfo, OutputFile, Progress
-
-S = TypeVar("S", Session, AsyncSession)
 
 Stream = Literal["stdout", "stderr"]
 """The streams of a job; ``"stdout"`` holds both in order, unless the job asked for a separate stderr."""
@@ -29,7 +27,7 @@ class _Handle(Generic[S]):
     """What is known of a job; nothing here asks the service."""
 
     def __init__(self, session: S, info: JobInfo) -> None:
-        self._session = session
+        self._session: S = session
         self._info = info
 
     @property
@@ -122,8 +120,8 @@ class _Handle(Generic[S]):
 class Job(_Handle[Session]):
     """A job bound to a client.
 
-    Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal where
-    they mean the same job of the same service.
+    Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal
+    where they mean the same job of the same service.
 
     Example:
         >>> from hpcjobs import Client
@@ -153,7 +151,7 @@ class Job(_Handle[Session]):
         progress: bool | None = None,
         on_interrupt: OnInterrupt = "detach",
     ) -> JobInfo:
-        """Wait until the job has ended, well or badly; of a job that is known to have ended nothing is asked.
+        """Wait until the job has ended, well or badly; nothing is asked of one that is known to have ended.
 
         Ctrl-C stops the waiting, not the job, and says how to cancel it and how to come back. A service that is away is
         asked again until it is back.
@@ -253,7 +251,7 @@ class Job(_Handle[Session]):
         """The job's log.
 
         Args:
-            stream: ``"stdout"`` has both streams in order, unless the job asked for a separate stderr; or ``"stderr"``.
+            stream: ``"stdout"`` has both in order, unless the job asked for a separate stderr; or ``"stderr"``.
             follow: Hand out the log from its start, and what is added until the job has ended, in pieces as they come:
                 print them with ``end=""``. A connection that breaks loses and doubles nothing.
             tail: Only so many lines from the end; not with ``follow``.
@@ -314,8 +312,8 @@ class Job(_Handle[Session]):
 class AsyncJob(_Handle[AsyncSession]):
     """A job bound to a client.
 
-    Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal where
-    they mean the same job of the same service.
+    Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal
+    where they mean the same job of the same service.
 
     Example:
         >>> from hpcjobs import AsyncClient
@@ -349,7 +347,7 @@ class AsyncJob(_Handle[AsyncSession]):
         progress: bool | None = None,
         on_interrupt: OnInterrupt = "detach",
     ) -> JobInfo:
-        """Wait until the job has ended, well or badly; of a job that is known to have ended nothing is asked.
+        """Wait until the job has ended, well or badly; nothing is asked of one that is known to have ended.
 
         Ctrl-C stops the waiting, not the job, and says how to cancel it and how to come back. A service that is away is
         asked again until it is back.
@@ -453,7 +451,7 @@ class AsyncJob(_Handle[AsyncSession]):
         """The job's log.
 
         Args:
-            stream: ``"stdout"`` has both streams in order, unless the job asked for a separate stderr; or ``"stderr"``.
+            stream: ``"stdout"`` has both in order, unless the job asked for a separate stderr; or ``"stderr"``.
             follow: Hand out the log from its start, and what is added until the job has ended, in pieces as they come:
                 print them with ``end=""``. A connection that breaks loses and doubles nothing.
             tail: Only so many lines from the end; not with ``follow``.

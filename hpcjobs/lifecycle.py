@@ -38,7 +38,8 @@ class JobState(str, enum.Enum):
     """Where a job is in its life.
 
     The order is the usual way through life, so that ``state >= JobState.RUNNING`` reads as it sounds. A job may go
-    backwards all the same (a retry requeues it), so nothing may assume that a state only grows. ``UNKNOWN`` sorts first.
+    backwards all the same (a retry requeues it), so nothing may assume that a state only grows. ``UNKNOWN`` sorts
+    first.
     """
 
     UNKNOWN = "UNKNOWN"

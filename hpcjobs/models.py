@@ -1,7 +1,7 @@
 """The data that travels: what is asked of a service and what it answers.
 
-``JobSpec`` forbids unknown fields, so that a typing error is found before anything is sent. ``JobInfo`` ignores them, so
-that a newer server does not break an older client. The reference server validates with the same classes.
+``JobSpec`` forbids unknown fields, so that a typing error is found before anything is sent. ``JobInfo`` ignores
+them, so that a newer server does not break an older client. The reference server validates with the same classes.
 
 Example:
     >>> from hpcjobs.models import JobSpec
@@ -50,7 +50,8 @@ def parse_duration(value: object) -> dt.timedelta:
     """Read a length of time.
 
     Args:
-        value: ``"90s"``, ``"10m"``, ``"1h30m"``, ``"2d"``, Slurm's ``"[D-]HH:MM:SS"``, a number of seconds, or a timedelta.
+        value: ``"90s"``, ``"10m"``, ``"1h30m"``, ``"2d"``, Slurm's ``"[D-]HH:MM:SS"``, a number of
+            seconds, or a timedelta.
 
     Raises:
         ValueError: For anything else, saying what is allowed.
@@ -120,7 +121,9 @@ def parse_memory(value: object) -> int:
 
 
 Duration = Annotated[
-    dt.timedelta, BeforeValidator(parse_duration), PlainSerializer(lambda value: value.total_seconds(), when_used="json")
+    dt.timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(lambda value: value.total_seconds(), when_used="json"),
 ]
 """A length of time: see :func:`parse_duration`. Travels as seconds."""
 
@@ -153,7 +156,9 @@ def check_file_name(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"the file name {name!r} leaves the job's folder; use a relative name without '..'")
-    if len(name.encode("utf-8", "surrogatepass")) > 1000 or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in path.parts):
+    if len(name.encode("utf-8", "surrogatepass")) > 1000 or any(
+        len(part.encode("utf-8", "surrogatepass")) > 255 for part in path.parts
+    ):
         raise ValueError(f"the file name {name[:60]!r}... is too long (a part has at most 255 bytes, the whole 1,000)")
     return str(path)
 
@@ -306,11 +311,16 @@ def problems_of(error: ValidationError, allowed: Mapping[str, Any]) -> list[tupl
     """What pydantic found wrong, as ``(field, sentence)``; for an unknown field the ``allowed`` ones are named."""
     problems: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False):
-        parts = [str(part) for part in item["loc"] if part not in {"str", "list[str]", "resources", "function-before[parse_memory(), int]"}]
+        parts = [
+            str(part)
+            for part in item["loc"]
+            if part not in {"str", "constrained-str", "list[str]", "resources", "function-before[parse_memory(), int]"}
+        ]
         field = ".".join(parts)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = f"there is no such field; the fields are {', '.join(sorted(name for name in allowed if name != 'resources'))}"
+            names = ", ".join(sorted(name for name in allowed if name != "resources"))
+            message = f"there is no such field; the fields are {names}"
         problems.setdefault(field, message)
     return list(problems.items())
 
@@ -383,7 +393,7 @@ class JobInfo(_Told):
 
     @property
     def label(self) -> str:
-        """The state as it is shown: "cancelling" for a job that was asked to stop, a word that is not known verbatim."""
+        """The state as it is shown: "cancelling" once it was asked to stop, a word that is not known verbatim."""
         if self.cancel_requested and not self.terminal:
             return "cancelling"
         return self.native_state if self.state is JobState.UNKNOWN else self.state.value
@@ -588,7 +598,9 @@ class TokenOrder(_Asked):
     """A request for a new token."""
 
     name: Name = "token"
-    owner: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")] | None = None
+    owner: (
+        Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")] | None
+    ) = None
     """None: the owner who asks. Another one needs the scope admin."""
     scope: Scope = Scope.WRITE
     expires_in: Duration | None = None

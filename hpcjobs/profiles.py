@@ -41,7 +41,7 @@ import tempfile
 import time
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
 
@@ -593,77 +593,26 @@ def start_local(data: Path | None = None, *, say: Callable[[str], None] | None =
     folder = data or data_folder()
     if importlib.util.find_spec("hpcjobs_server") is None:
         raise NoService(_nothing_found(folder))
-    deadline = time.monotonic() + START_SECONDS
-    with _one_starter(folder, deadline):
-        if (found := local_service(folder)) is not None:
-            return found
-        if say is not None:
-            say(f"hpcjobs: starting a local service (data in {folder})")
-        return _started(folder, deadline)
-
-
-def _started(folder: Path, deadline: float) -> Target:
+    if say is not None:
+        say(f"hpcjobs: starting a local service (data in {folder})")
+    # It returns when the service answers, and two that are started at once end with one service.
     command = [sys.executable, "-m", "hpcjobs_server", "serve", "--port", "0", "--detach", "--data", str(folder)]
     with tempfile.TemporaryFile() as output:  # a pipe would stay open for as long as the service lives
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-        try:
-            pause = 0.02
-            while time.monotonic() < deadline:
-                found = local_service(folder)
-                if found is not None:
-                    return found
-                if process.poll() not in {None, 0}:
-                    # Perhaps because someone's `hpcjobs serve` was first: that one may still be on its way.
-                    deadline = min(deadline, time.monotonic() + 10.0) if _being_served(folder) else 0.0
-                time.sleep(pause)
-                pause = min(0.25, pause * 1.5)
-            output.seek(0)
-            said = output.read()[-2000:].decode("utf-8", "replace").strip()
-        finally:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5.0)  # with --detach it ends as soon as the service is up
+        end = time.monotonic() + START_SECONDS
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        if process.returncode == 0 and (found := local_service(folder)) is not None:
+            return found
+        if process.returncode is None:
+            process.terminate()
+            process.wait()
+        output.seek(0)
+        said = output.read()[-2000:].decode("utf-8", "replace").strip()
     why = f"it said:\n{said}" if said else f"see the log files in {folder / 'log'}"
     raise NoService(f"a local service could not be started with: {shlex.join(command)}\n{why}")
-
-
-def _being_served(folder: Path) -> bool:
-    """Whether another process holds the data folder for a service of its own."""
-    import fcntl
-
-    try:
-        with (folder / "run" / "serve.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def _one_starter(folder: Path, deadline: float) -> Iterator[None]:
-    """Hold the folder for the one process that starts a service; the others wait and find it."""
-    import fcntl
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = (folder / "start.lock").open("ab")
-    except OSError as error:
-        raise NoService(f"no local service can be started: {folder} cannot be written ({error})") from error
-    with file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise NoService(
-                        f"another process has been starting a local service in {folder} for too long"
-                    ) from None
-                time.sleep(0.1)
-        yield
 
 
 def _nothing_found(folder: Path) -> str:

@@ -188,7 +188,7 @@ def _begin(
     window = tenacity.wait_exponential(multiplier=policy.base, max=policy.cap)
 
     def outcome(state: tenacity.RetryCallState) -> tuple[Any, BaseException | None]:
-        assert state.outcome is not None  # noqa: S101 - set before every call
+        assert state.outcome is not None
         return state.outcome.result()  # type: ignore[no-any-return]
 
     def retry(state: tenacity.RetryCallState) -> bool:

@@ -301,7 +301,7 @@ class _Reporter:
             if self.budget >= (1 if complete else 2) and not self.writing:
                 self.budget -= 1
                 self.flush()
-            if self.pending is not None and not self.registered:
+            if not self.registered:
                 self.flush_at_exit()
 
     def flush(self) -> None:
@@ -311,7 +311,12 @@ class _Reporter:
             if report is None:
                 return
             done, total, message, at = report
-            line = {"done": done, "total": total, "message": _one_line(message, _MAX_MESSAGE), "at": round(at, 3)}
+            line: dict[str, str | float | None] = {
+                "done": done,
+                "total": total,
+                "message": _one_line(message, _MAX_MESSAGE),
+                "at": round(at, 3),
+            }
             self.writing = True
             try:
                 written = _write(line)
@@ -345,18 +350,26 @@ def _one_line(text: str | None, longest: int) -> str | None:
     return None if text is None else " ".join(text[: 4 * longest].split())[:longest]
 
 
-def _write(fields: dict[str, Any]) -> bool:
+def _write(fields: dict[str, str | float | None]) -> bool:
     """Write one line where this job's progress goes; False if it could not be written."""
     path = os.environ.get("HPCJOBS_PROGRESS_FILE")
     if not path and not os.environ.get("HPCJOBS_JOB_ID"):
         return True
-    import json  # not before it is needed
-
-    text = json.dumps(fields, ensure_ascii=False)
+    text = "{" + ", ".join(f'"{name}": {_json(value)}' for name, value in fields.items()) + "}"
     try:
         return _append(path, text) if path else _print_marked(text)
     except (OSError, ValueError, RuntimeError):  # ValueError: a closed file; RuntimeError: a signal came amid a print
         return False
+
+
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(32), ord('"'), ord("\\"))}
+
+
+def _json(value: str | float | None) -> str:
+    """One JSON value. The json module would cost more than this one, and an import amid a fork can block the child."""
+    if value is None:
+        return "null"
+    return f'"{value.translate(_ESCAPES)}"' if isinstance(value, str) else repr(value)
 
 
 def _append(path: str, text: str) -> bool:

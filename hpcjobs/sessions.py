@@ -300,10 +300,14 @@ class AsyncSession(_Session):
             await opened.close()
 
 
+S = TypeVar("S", Session, AsyncSession)
+"""Either kind of session."""
+
+
 class _LoopDriver:
     """An async driver that is closed with its loop.
 
-    A loop closes its async generators when it ends (``asyncio.run`` sees to that), which is the last moment at which its
+    A loop closes its async generators when it ends (``asyncio.run`` sees to that): the last moment at which its
     connections can be closed.
     """
 

@@ -222,11 +222,11 @@ def detached(infos: Sequence[JobInfo]) -> str:
         job_id = infos[0].id
         return (
             f"hpcjobs: no longer waiting; job {job_id} goes on.\n"
-            f"  cancel it:     job.cancel()   or: hpcjobs cancel {job_id}\n"
-            f'  come back:     client.job("{job_id}").wait()   or: hpcjobs watch {job_id}\n'
+            f"  cancel it:  job.cancel()  or  hpcjobs cancel {job_id}\n"
+            f'  come back:  client.job("{job_id}")  or  hpcjobs watch {job_id}\n'
         )
     return (
         f"hpcjobs: no longer waiting; {len(going)} of {len(infos)} jobs go on.\n"
-        "  cancel them:   client.cancel_many(jobs)\n"
-        "  come back:     client.wait(jobs)\n"
+        "  cancel them:  client.cancel_many(jobs)\n"
+        "  come back:    client.wait(jobs)\n"
     )

@@ -285,6 +285,11 @@ class Watcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._outage: str | None = None
+        # What the thread alone uses.
+        self._streaming = False
+        self._due = self._blocked = -math.inf
+        self._changed_at = self._clock()
+        self._failures = 0
 
     # -- for those who wait ------------------------------------------------------------------------------------------
 

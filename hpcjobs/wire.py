@@ -146,11 +146,11 @@ def _bad_certificate(error: BaseException) -> bool:
     import ssl
 
     link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return True
+    for _ in range(10):  # a chain of causes may be a ring
+        if link is None or isinstance(link, ssl.SSLCertVerificationError):
+            break
         link = link.__cause__ or link.__context__
-    return False
+    return isinstance(link, ssl.SSLCertVerificationError)
 
 
 def _words(error: Exception) -> str:

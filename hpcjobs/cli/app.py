@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hpcjobs._version import __version__
-from hpcjobs.cli.settings import PLAIN, Json, Profile, Settings, Url
+from hpcjobs.cli.settings import PLAIN, Json, Profile, Settings, Url, help_without_command
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -61,7 +61,7 @@ COMMANDS: Mapping[str, Entry] = {
 """The commands in the order in which they are shown."""
 
 
-class CommandMissing(Exception):  # noqa: N818 - a name for what is the case, as everywhere in hpcjobs
+class CommandMissing(Exception):
     """A command whose distribution is not installed, or does not work."""
 
 
@@ -97,8 +97,7 @@ def _load(name: str) -> Any:
     point = _points().get(name)
     if point is None:
         raise CommandMissing(
-            f"{name!r} is a command of the reference server, which is not installed; "
-            "run: pip install 'hpcjobs[server]'"
+            f"{name!r} is a command of the reference server, which is not installed; run: pip install 'hpcjobs[server]'"
         )
     try:
         return point.load()
@@ -113,11 +112,11 @@ def _load(name: str) -> Any:
 class Root(TyperGroup):
     """The root: lists its commands without importing them."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """The names of the commands, in the order of the help."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """A stand-in for the command, which is enough to list it; see :meth:`resolve_command`."""
         entry = COMMANDS.get(cmd_name)
         if entry is None and cmd_name and not cmd_name.startswith("-") and cmd_name in _points():
@@ -126,11 +125,12 @@ class Root(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was chosen, imported now."""
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # the names are what a wrong name is compared with
+        # A name that is not known is compared with these, to say which one may have been meant.
+        self.commands = {name: Deferred(name, entry) for name, entry in COMMANDS.items()}
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load(args[0]) if isinstance(command, Deferred) else command, rest
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Write the commands under their headings, and those of other distributions last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for name, entry in COMMANDS.items():
@@ -154,12 +154,11 @@ class Root(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Write what the exit codes mean."""
         from hpcjobs.cli.exits import EPILOG
 
-        self.epilog = EPILOG
-        super().format_epilog(ctx, formatter)
+        formatter.write(f"\n{EPILOG}")
 
 
 def _version(value: bool) -> None:
@@ -169,7 +168,10 @@ def _version(value: bool) -> None:
 
 
 app = typer.Typer(
-    cls=Root, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None
+    cls=Root,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
 )
 
 
@@ -179,15 +181,13 @@ def root(
     profile: Profile = None,
     url: Url = None,
     json: Json = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - the callback does it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Submit, watch and cancel jobs, wherever they run."""
     Settings.of(ctx).merge(profile, url, json)
-    if ctx.invoked_subcommand is None:
-        print(ctx.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
+    help_without_command(ctx)
 
 
 def run(argv: Sequence[str]) -> int:

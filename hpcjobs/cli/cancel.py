@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,13 +28,11 @@ app = typer.Typer(**PLAIN)
 
 
 @app.command("cancel", cls=Command, epilog=EXAMPLES)
-def cancel(
+def cancel(  # noqa: PLR0917 - the options of the command
     ctx: typer.Context,
     job_ids: Annotated[
         list[str],
-        typer.Argument(
-            metavar="ID...", help="The jobs; - reads their ids from stdin.", autocompletion=complete_job
-        ),
+        typer.Argument(metavar="ID...", help="The jobs; - reads their ids from stdin.", autocompletion=complete_job),
     ],
     reason: Annotated[
         str | None,
@@ -52,13 +51,13 @@ def cancel(
     The state of each job is read first: for one that has ended, no request is sent. A job that runs is asked to stop
     and may still finish; --confirm waits to see. An id that is not known does not keep the others from being cancelled.
     """
-    from hpcjobs.cli import output, waiting
+    from hpcjobs.cli import output, waits
     from hpcjobs.cli.exits import ExitCode
     from hpcjobs.cli.ids import read_ids
     from hpcjobs.models import CancelOutcome
 
     settings = Settings.of(ctx)
-    limit = waiting.seconds(confirm)
+    limit = waits.seconds(confirm)
     ids = read_ids(job_ids)
     results: list[CancelResult] = []
     late: set[str] = set()
@@ -87,16 +86,25 @@ def _confirm(client: Client, results: Sequence[CancelResult], limit: float) -> t
     """Wait until the jobs that were asked to stop have ended.
 
     Returns:
-        The results, with the jobs' last states, and the ids of those that had not ended in time.
+        The results, as they are after that, and the ids of the jobs that had not ended in time.
     """
-    from hpcjobs.errors import CancelTimeout, JobNotFound
+    from hpcjobs.cli import views, waits
+    from hpcjobs.errors import WaitTimeout
+    from hpcjobs.lifecycle import JobState
     from hpcjobs.models import CancelOutcome
 
-    end = time.monotonic() + limit
+    asked = [result.job_id for result in results if result.outcome is CancelOutcome.CANCEL_REQUESTED]
+    jobs, _ = waits.look(client, asked)
+    shown = views.Table(stderr=True) if sys.stderr.isatty() else views.Quiet()
+    with contextlib.suppress(WaitTimeout):
+        waits.until_ended(client, jobs, shown, limit)
+    jobs, _ = waits.look(client, asked)
+    ended = {job.id: job.state for job in jobs if job.terminal}
     settled: list[CancelResult] = []
-    late: set[str] = set()
     for result in results:
-        if result.outcome is CancelOutcome.CANCEL_REQUESTED:
-            ...
+        if (state := ended.get(result.job_id)) is not None:
+            ours = state is JobState.CANCELLED
+            outcome = CancelOutcome.CANCELLED if ours else CancelOutcome.FINISHED_FIRST
+            result = result.model_copy(update={"outcome": outcome, "after": state})  # noqa: PLW2901 - what it came to
         settled.append(result)
-    return settled, late
+    return settled, {job.id for job in jobs if not job.terminal}

@@ -6,6 +6,7 @@ Nothing here may print, raise or take long: a person waits with a finger on the 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import typer
 
@@ -57,3 +58,16 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
                 if job.id.startswith(incomplete)
             ]
     return []
+
+
+def complete_input(incomplete: str) -> list[str]:
+    """Files for ``--input``, also behind ``NAME=``."""
+    before, equals, start = incomplete.rpartition("=")
+    folder, _, part = start.rpartition("/")
+    base = Path(folder or ("/" if start.startswith("/") else "."))
+    try:
+        found = sorted(path for path in base.iterdir() if path.name.startswith(part))
+    except OSError:
+        return []
+    shown = [f"{folder}/{path.name}" if "/" in start else path.name for path in found]
+    return [f"{before}{equals}{text}{'/' if path.is_dir() else ''}" for text, path in zip(shown, found, strict=True)]

@@ -33,18 +33,21 @@ def download(
 ) -> None:
     """Download the files of a job.
 
-    Prints the path of each file. A file that was begun before is continued; one that is here already and has not
-    changed is not sent again.
+    Prints the path of each file. A file that was broken off goes on where it was.
     """
-    from hpcjobs.cli import output
+    from hpcjobs.cli import output, waits
+    from hpcjobs.cli.transfers import bars
+    from hpcjobs.operations import download as fetch
 
     settings = Settings.of(ctx)
     with settings.connect() as client:
-        paths = client.job(job_id).download(folder, *(patterns or []))
+        session = waits.session_of(client)
+        with bars(wanted=not settings.json) as on_bytes:
+            paths = session.run(fetch(session.service, job_id, folder, patterns=patterns or (), on_bytes=on_bytes))
     if settings.json:
         output.json_document([str(path) for path in paths])
         return
     for path in paths:
         print(output.clean(str(path)))
     if not paths:
-        output.note("no file matches" if patterns else "the job has no files")
+        output.note("the job has no files")

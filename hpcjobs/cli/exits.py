@@ -30,7 +30,7 @@ class ExitCode(enum.IntEnum):
     NOT_ALLOWED = 4
     """The token is missing, wrong or expired, or it may not do this."""
     NOT_FOUND = 5
-    """There is no such job, file or token."""
+    """There is no such job or token."""
     REFUSED = 6
     """The service refused the request, or the job cannot be asked for as it is."""
     TIMED_OUT = 124
@@ -41,7 +41,7 @@ class ExitCode(enum.IntEnum):
     """Whoever read the output went away."""
 
 
-EPILOG = """\b
+EPILOG = """\
 Exit codes:
   0    done
   1    the job that was waited for did not end well, or something asked for
@@ -49,13 +49,12 @@ Exit codes:
   2    the command line or the configuration cannot be used
   3    no service, or no usable answer from it
   4    not allowed: no token, a wrong or expired one, or one of too small a scope
-  5    no such job, file or token
+  5    no such job or token
   6    refused by the service, or a job that cannot be asked for like this
   124  the time to wait was over (the job goes on)
   130  interrupted by Ctrl-C (the job goes on)
   141  whoever read the output went away
 
-\b
 Environment:
   HPCJOBS_URL, HPCJOBS_TOKEN   the service and the token for it
   HPCJOBS_PROFILE              the profile to use

@@ -32,7 +32,7 @@ app = typer.Typer(**PLAIN)
 
 
 @app.command("list", cls=Command, epilog=EXAMPLES)
-def list_jobs(
+def list_jobs(  # noqa: PLR0917 - the options of the command
     ctx: typer.Context,
     states: Annotated[
         list[str] | None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EMPTY = "-"
 """What stands in a cell that has nothing to say, so that every row has the same number of words."""
 
+
 def clean(text: str) -> str:
     r"""``text`` on one line, with everything written out that a terminal would obey instead of show.
 
@@ -187,7 +188,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell | str]], *, width
     cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     cells = [[Cell(clean(cell.text) or EMPTY, cell.style) for cell in row] for row in cells]
     widths = [
-        max(cell_len(title), max((cell_len(row[i].text) for row in cells), default=0)) for i, title in enumerate(headers)
+        max(cell_len(title), max((cell_len(row[i].text) for row in cells), default=0))
+        for i, title in enumerate(headers)
     ]
     lines = []
     for row in [[Cell(title, "bold") for title in headers], *cells]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,6 +60,17 @@ class Settings:
         return Client(self.profile, url=self.url, start=start, **more)
 
 
+def help_without_command(ctx: typer.Context) -> None:
+    """End with the help, on stderr, where a group of commands was called without one of them.
+
+    Raises:
+        typer.Exit: There was none.
+    """
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
 def _common(profile: Profile = None, url: Url = None, json: Json = False) -> None: ...
 
 
@@ -78,6 +90,18 @@ class Command(TyperCommand):
         Settings.of(ctx).merge(**said)
         return super().invoke(ctx)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the examples as they stand."""
+        if self.epilog:
+            formatter.write(f"\n{self.epilog}")
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line: the metavar of an argument is how it is to be written, brackets and dots included."""
+        return [
+            self.options_metavar or "",
+            *(str(param.metavar) for param in self.get_params(ctx) if _positional(param)),
+        ]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the help: what belongs to this command first."""
         shared = {id(param) for param in self._shared}
@@ -86,9 +110,16 @@ class Command(TyperCommand):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
-            kind = "Arguments" if param.param_type_name == "argument" else "Options"
-            groups["Common options" if id(param) in shared or param.name == "help" else kind].append(record)
+            if _positional(param):
+                groups["Arguments"].append((str(param.metavar), record[1].removesuffix("[required]").rstrip()))
+            else:
+                common = id(param) in shared or param.name == "help"
+                groups["Common options" if common else "Options"].append(record)
         for title, records in groups.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def _positional(param: Any) -> bool:
+    return bool(param.param_type_name == "argument")

@@ -29,7 +29,7 @@ def show(
 
     settings = Settings.of(ctx)
     with settings.connect() as client:
-        info = client.job(job_id).refresh().info
+        info = client.job(job_id).info
     if settings.json:
         output.json_document(info)
     else:

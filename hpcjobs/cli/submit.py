@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePath
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpcjobs.cli.completion import complete_input
 from hpcjobs.cli.settings import PLAIN, Command, Settings
+from hpcjobs.lifecycle import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from hpcjobs.client import Client
+    from hpcjobs.models import JobInfo
 
 EXAMPLES = """\
 Examples:
@@ -31,7 +37,7 @@ app = typer.Typer(**PLAIN)
     context_settings={"allow_interspersed_args": False},
     options_metavar="[OPTIONS] --",
 )
-def submit(
+def submit(  # noqa: PLR0917 - the options of the command
     ctx: typer.Context,
     command: Annotated[
         list[str],
@@ -48,7 +54,7 @@ def submit(
             "-i",
             metavar="[NAME=]PATH",
             help="Send this file along; in the job's folder it has its own name, or NAME. May be repeated.",
-            autocompletion=lambda incomplete: _paths(incomplete),
+            autocompletion=complete_input,
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", metavar="NAME", help="A name for people.")] = None,
@@ -91,9 +97,7 @@ def submit(
             "--stderr",
             metavar="merged|separate",
             help="Whether stderr goes into the log, in order, or has a log of its own.",
-            autocompletion=lambda incomplete: [
-                word for word in ("merged", "separate") if word.startswith(incomplete)
-            ],
+            autocompletion=lambda incomplete: [word for word in ("merged", "separate") if word.startswith(incomplete)],
         ),
     ] = None,
     shell: Annotated[
@@ -120,13 +124,16 @@ def submit(
 
     Prints the id of the new job, and nothing else, on stdout. Options for hpcjobs stand before the command.
     """
-    from hpcjobs.cli import output, waiting
+    from hpcjobs.cli import output, waits
+    from hpcjobs.cli.transfers import bars
+    from hpcjobs.operations import submit_once
 
     settings = Settings.of(ctx)
-    seconds = waiting.seconds(timeout)
-    if timeout is not None and not (wait or follow):
+    limit = waits.seconds(timeout)
+    if limit is not None and not (wait or follow):
         raise typer.BadParameter("--timeout needs --wait or --follow")
     fields: dict[str, Any] = {
+        "command": _command(command, shell=shell),
         "name": name,
         "tags": tags,
         "cores": cores,
@@ -141,24 +148,61 @@ def submit(
         "stderr": stderr,
     }
     with settings.connect(start=True) as client:
-        job = client.submit(
-            _command(command, shell=shell),
-            inputs=_inputs(inputs or []),
-            key=key,
-            **{field: value for field, value in fields.items() if value not in (None, {}, [])},
-        )
-        if follow:
-            raise typer.Exit(waiting.follow(client, job, as_json=settings.json, timeout=seconds, announce=True))
-        if not settings.json:
-            print(job.id, flush=True)
-        if wait:
-            raise typer.Exit(
-                waiting.wait_for(client, [job.info], as_json=settings.json, timeout=seconds, one_document=True)
+        session = waits.session_of(client)
+        with bars(wanted=not settings.json) as on_bytes:
+            job = session.run(
+                submit_once(
+                    session.service,
+                    {field: value for field, value in fields.items() if value not in (None, {}, [])},
+                    inputs=_inputs(inputs or []),
+                    key=key,
+                    on_bytes=on_bytes,
+                )
             )
-        if settings.json:
-            output.json_document(job.info)
-        else:
-            output.note(f"submitted; watch it with: hpcjobs watch {job.id}")
+        if settings.json and (follow or not wait):
+            (output.json_line if follow else output.json_document)(job)
+        elif not settings.json and not follow:
+            print(job.id, flush=True)
+        if not (wait or follow):
+            output.note(f"watch it: hpcjobs watch {job.id}")
+            return
+        info = _followed(client, job, settings, limit) if follow else _waited(client, job, settings, limit)
+    raise typer.Exit(waits.verdict([info]))
+
+
+def _waited(client: Client, job: JobInfo, settings: Settings, limit: float | None) -> JobInfo:
+    """Wait for the job; programs are told its end in one JSON document."""
+    from hpcjobs.cli import output, views, waits
+
+    shown = views.Table(stderr=True) if sys.stderr.isatty() and not settings.json else views.Quiet()
+    [info] = waits.until_ended(client, [job], shown, limit)
+    if settings.json:
+        output.json_document(info)
+    elif info.state is not JobState.FINISHED:
+        output.error_line(waits.ending(info))
+    return info
+
+
+def _followed(client: Client, job: JobInfo, settings: Settings, limit: float | None) -> JobInfo:
+    """Print the job's log as it grows; programs are told the job first and last, and its log in between."""
+    from hpcjobs.cli import output, waits
+    from hpcjobs.cli.logs import print_log
+    from hpcjobs.errors import WaitTimeout
+
+    if not settings.json:
+        output.error_line(f"job {job.id}")
+    with waits.leaving_alone({job.id: job}):
+        try:
+            with waits.limited_to(limit):
+                print_log(client, job.id, stream="stdout", follow=True, tail=None, as_json=settings.json)
+        except TimeoutError:
+            raise WaitTimeout(client.job(job.id).info, limit or 0.0) from None
+        info = client.job(job.id).info
+    if settings.json:
+        output.json_line(info)
+    elif info.state is not JobState.FINISHED:
+        output.error_line(waits.ending(info))
+    return info
 
 
 def _command(words: Sequence[str], *, shell: bool | None) -> str | list[str]:
@@ -176,16 +220,17 @@ def _command(words: Sequence[str], *, shell: bool | None) -> str | list[str]:
 def _inputs(given: Sequence[str]) -> dict[str, str]:
     """What ``--input`` says, as names in the job's folder and paths here.
 
-    Example:
-        >>> _inputs(["data/record.csv", "settings.ini=/home/me/mine.ini"])
-        {'record.csv': 'data/record.csv', 'settings.ini': '/home/me/mine.ini'}
+    Raises:
+        InputError: A file is missing, or its name cannot be used.
     """
+    from hpcjobs.inputs import find_inputs
+
     found: dict[str, str] = {}
     for text in given:
         name, equals, path = text.partition("=")
         # A file whose own name has "=" in it is meant as it stands.
         if not equals or Path(text).exists():
-            name, path = PurePath(text).name, text
+            name, path = find_inputs(text)[0].name, text
         if not name or not path:
             raise typer.BadParameter(f"--input {text!r} names no file; write PATH or NAME=PATH")
         if name in found:
@@ -214,16 +259,3 @@ def _environment(given: Sequence[str]) -> dict[str, str]:
             value = os.environ[name]
         found[name] = value
     return found
-
-
-def _paths(incomplete: str) -> list[str]:
-    """Files for ``--input``, also behind ``NAME=``."""
-    before, equals, start = incomplete.rpartition("=")
-    folder, _, part = start.rpartition("/")
-    base = Path(folder or ("/" if start.startswith("/") else "."))
-    try:
-        found = sorted(path for path in base.iterdir() if path.name.startswith(part))
-    except OSError:
-        return []
-    shown = [f"{folder}/{path.name}" if "/" in start else path.name for path in found]
-    return [f"{before}{equals}{text}{'/' if path.is_dir() else ''}" for text, path in zip(shown, found, strict=True)]

@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
-from hpcjobs.cli.settings import PLAIN, Command, Settings
+from hpcjobs.cli.settings import PLAIN, Command, Settings, help_without_command
 
 SCOPES = ("read", "write", "admin")
 
-app = typer.Typer(**PLAIN, help="Create, list and revoke tokens.", no_args_is_help=True)
+app = typer.Typer(**PLAIN, invoke_without_command=True)
+
+
+@app.callback()
+def token(ctx: typer.Context) -> None:
+    """Create, list and revoke tokens."""
+    help_without_command(ctx)
 
 
 @app.command("create", cls=Command)
@@ -30,7 +36,8 @@ def create(
         str | None, typer.Option("--expires", metavar="TIME", help="How long it works: 12h, 30d. Without it: for ever.")
     ] = None,
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="OWNER", help="Whose it is; for another's you need the scope admin.")
+        str | None,
+        typer.Option("--owner", metavar="OWNER", help="Whose it is; for another's you need the scope admin."),
     ] = None,
 ) -> None:
     """Create a token and print it, once: it is not kept and cannot be shown again."""

@@ -40,24 +40,23 @@ def watch(
     On a terminal: a table that is kept up to date. Else: a line for each change of a job's state; with --json, a line
     of JSON for each change of anything. Ctrl-C ends the watching, not the jobs. Exits with 1 unless all ended well.
     """
-    from hpcjobs.cli import output, waiting
+    from hpcjobs.cli import output, views, waits
     from hpcjobs.cli.exits import ExitCode
     from hpcjobs.cli.ids import read_ids
     from hpcjobs.lifecycle import ACTIVE
 
     settings = Settings.of(ctx)
-    limit = waiting.seconds(timeout)
+    limit = waits.seconds(timeout)
     missing: list[str] = []
     with settings.connect() as client:
-        if job_ids:
-            jobs, missing = waiting.look(client, read_ids(job_ids))
-        else:
+        if job_ids is None:
             jobs = [job.info for job in client.jobs(state=sorted(ACTIVE))]
+        else:
+            jobs, missing = waits.look(client, read_ids(job_ids))
         for job_id in missing:
             output.error_line(f"there is no job {job_id}")
-        if not jobs:
-            if not missing:
-                output.note("there is no job to watch: all have ended")
-            raise typer.Exit(ExitCode.NOT_FOUND if missing else ExitCode.DONE)
-        code = waiting.wait_for(client, jobs, waiting.view_for(as_json=settings.json), timeout=limit)
-    raise typer.Exit(ExitCode.NOT_FOUND if missing and code in {ExitCode.DONE, ExitCode.UNSUCCESSFUL} else code)
+        if jobs:
+            jobs = waits.until_ended(client, jobs, views.display(as_json=settings.json), limit)
+        elif not missing:
+            output.note("there is no job to watch: all have ended")
+    raise typer.Exit(ExitCode.NOT_FOUND if missing else waits.verdict(jobs))

@@ -57,7 +57,7 @@ class BearerAuth(httpx.Auth):
         """A token other than ``stale``, fetched here or by whoever was first."""
         with self._lock:
             if self._token is None or self._token == stale:
-                assert self._fetch is not None  # noqa: S101 - a token that was given is never None
+                assert self._fetch is not None
                 self._token = _checked(self._fetch())
             return self._token
 

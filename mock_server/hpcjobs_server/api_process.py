@@ -84,7 +84,7 @@ def url_of(listener: socket.socket) -> str:
         'http://127.0.0.1'
     """
     host, port = listener.getsockname()[:2]
-    host = _ANY_ADDRESS.get(host, host)
+    host = _ANY_ADDRESS.get(str(host), str(host))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

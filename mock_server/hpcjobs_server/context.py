@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from hpcjobs_server.settings import Settings
-    from hpcjobs_server.store import Store, WorkerInfo
+    from hpcjobs_server.store import Place, Store, WorkerInfo
 
 _FRESH = 1.0
-"""Seconds for which the list of workers is good."""
+"""Seconds for which the list of workers is good; an empty one never is, because workers come with the service."""
 
 
 @dataclasses.dataclass
@@ -52,13 +52,19 @@ class Context:
             metrics=Metrics(store),
         )
 
+    def folder(self, place: Place) -> tuple[str, ...]:
+        """The names from the data folder to that of a job's present attempt; none before it has started."""
+        if not place.attempt:
+            return ()
+        return self.settings.job_folder(place.job_id, place.attempt).relative_to(self.settings.data).parts
+
     async def workers(self, *, now: bool = False) -> Sequence[WorkerInfo]:
         """The workers that are alive, as of a second ago at most.
 
         Args:
             now: Whether that is not good enough.
         """
-        if now or time.monotonic() - self._asked > _FRESH:
+        if now or not self._workers or time.monotonic() - self._asked > _FRESH:
             self._workers = await self.store.workers()
             self._asked = time.monotonic()
         return self._workers

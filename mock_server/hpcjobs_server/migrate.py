@@ -107,5 +107,5 @@ def _migrate_queue(connection: psycopg.Connection[tuple[object, ...]]) -> None:
             if name in applied:
                 continue
             if not fresh:
-                connection.execute(folder.joinpath("migrations", name).read_bytes())
+                connection.execute(folder.joinpath("migrations").joinpath(name).read_bytes())
             connection.execute("INSERT INTO queue_migrations VALUES (%s)", [name])

@@ -89,7 +89,7 @@ def _tail(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return b""
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         try:
             size = os.fstat(descriptor).st_size
             file.seek(max(0, size - _TAIL))

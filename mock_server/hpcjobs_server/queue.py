@@ -8,6 +8,7 @@ Nothing here relies on Procrastinate's own abort, retry or recovery.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import procrastinate
 import psycopg_pool
@@ -54,7 +55,7 @@ def make_app(take: Take) -> procrastinate.App:
 
 async def serve_tickets(
     app: procrastinate.App,
-    pool: psycopg_pool.AsyncConnectionPool,
+    pool: psycopg_pool.AsyncConnectionPool[Any],
     *,
     queues: Iterable[str],
     concurrency: int,
@@ -62,10 +63,11 @@ async def serve_tickets(
     poll: float,
 ) -> None:
     """Take tickets until cancelled; returns early where Procrastinate gave up (the caller starts it again)."""
-    wanted = [*queues, HOUSEKEEPING_QUEUE] if queues else None
+    wanted = list(queues)
     async with app.open_async(pool):
         await app.run_worker_async(
-            queues=wanted,
+            # the stub says that None is not allowed, the documentation that it stands for every queue
+            queues=[*wanted, HOUSEKEEPING_QUEUE] if wanted else None,  # type: ignore[arg-type]
             concurrency=concurrency,
             wait=True,
             fetch_job_polling_interval=poll,

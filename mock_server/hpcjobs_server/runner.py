@@ -16,7 +16,7 @@ import psycopg
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import Progress
 from hpcjobs_server.executors.base import Cause, Ended, Execution, Executor
-from hpcjobs_server.store import Claim, Finish, Held, Store
+from hpcjobs_server.store import Claim, Finish, Held, Work
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _HOLD = 1.0
 
 
 class Cores:
-    """The cores of one worker, given out in the order in which they were asked for, so that wide jobs are not starved."""
+    """The cores of one worker, given out in the order in which they were asked for: wide jobs are not starved."""
 
     def __init__(self, total: int) -> None:
         self.total, self.free = total, total
@@ -87,7 +87,7 @@ class Runner:
         cores: The cores that it may give to jobs.
     """
 
-    def __init__(self, store: Store, executor: Executor, worker: UUID, cores: int) -> None:
+    def __init__(self, store: Work, executor: Executor, worker: UUID, cores: int) -> None:
         self._store, self._executor, self._worker = store, executor, worker
         self.cores = Cores(cores)
         self.attempts: dict[tuple[str, int], Attempt] = {}
@@ -247,7 +247,7 @@ class Runner:
     # --------------------------------------------------------------------------------------------- orders
 
     def expected(self) -> set[tuple[str, int]]:
-        """The attempts that must still be ours: taken before a heartbeat is sent, compared by :meth:`follow` after it."""
+        """The attempts that must still be ours: taken before a heartbeat, compared by :meth:`follow` after it."""
         return {key for key, item in self.attempts.items() if not item.ended}
 
     async def follow(self, expected: set[tuple[str, int]], held: Iterable[Held]) -> None:
@@ -292,8 +292,8 @@ def _look(running: list[Attempt]) -> list[tuple[Attempt, Progress]]:
 def outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobState, str | None]:
     """What the end of its processes means for a job.
 
-    A job that was asked to stop and exits with 0 chose to complete. One that raised ``JobAborted`` is cancelled, whether
-    it was asked or not.
+    A job that was asked to stop and exits with 0 chose to complete. One that raised ``JobAborted`` is cancelled,
+    whether it was asked or not.
     """
     state, why = _outcome(ended, cause, reason)
     if state is JobState.FAILED and ended.note:

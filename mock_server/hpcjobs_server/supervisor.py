@@ -277,7 +277,9 @@ class Supervisor:
 
     def _environ(self, settings: Mapping[str, str]) -> dict[str, str]:
         """A child's environment: this one's, but for other settings of the server."""
-        return {**{name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}, **settings}
+        ours = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+        # A process that gives itself a title keeps what the system shows of its environment, by which it can be found.
+        return {**ours, "SPT_NOENV": "1", **settings}
 
     # The API
 

@@ -24,7 +24,7 @@ from hpcjobs_server.executors.local import LocalExecutor
 from hpcjobs_server.queue import make_app, serve_tickets
 from hpcjobs_server.runner import Runner
 from hpcjobs_server.settings import Settings
-from hpcjobs_server.store import Store
+from hpcjobs_server.store import Work
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.id = uuid4()
-        self.store = Store(
-            settings.database_url, min_size=2, max_size=6, poll=settings.poll, use_listen=settings.listen
-        )
+        self.store = Work(settings.database_url, min_size=2, max_size=6, poll=settings.poll, use_listen=settings.listen)
         self.executor = LocalExecutor(settings)
         self.runner = Runner(self.store, self.executor, self.id, settings.cores_per_worker)
         self._beat_wanted = asyncio.Event()
@@ -61,6 +59,7 @@ class Worker:
             for name, duty in {
                 "heart": self._heart(),
                 "ear": self._ear(),
+                "life line": self._life_line(),
                 "sweeper": self._sweeper(),
                 "finishes": self.runner.send_finishes(),
                 "progress": self.runner.watch_progress(),
@@ -119,7 +118,7 @@ class Worker:
                 )
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # whatever it is, the jobs that run must not feel it
+            except Exception as error:  # noqa: BLE001 - whatever it is, the jobs that run must not feel it
                 logger.warning("the queue cannot be served: %s; trying again", error)
             pause = 0.2 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
             await asyncio.sleep(pause)
@@ -140,16 +139,25 @@ class Worker:
                 )
                 await self.runner.follow(expected, held)
                 self._beating_since = self._beating_since or time.monotonic()
-                self.runner.ping()
+                if not self._database_is_local:
+                    self.runner.ping()
             except psycopg.Error as error:
                 if self._beating_since is not None:
                     logger.warning("the database is away: %s", error)
                 self._beating_since = None
-                if self._database_is_local:
-                    self.runner.ping()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._beat_wanted.wait(), self.settings.beat)
             self._beat_wanted.clear()
+
+    async def _life_line(self) -> None:
+        """Tell the shims that this process lives, where an outage of the database is the same for everybody.
+
+        Where another host could still reach the database, only a heartbeat that arrived tells them so.
+        """
+        while True:
+            if self._database_is_local:
+                self.runner.ping()
+            await asyncio.sleep(self.settings.beat)
 
     async def _ear(self) -> None:
         """Beat at once when one of this worker's jobs is to stop."""
@@ -159,7 +167,7 @@ class Worker:
     async def _sweeper(self) -> None:
         """Put right what others left behind. One that was deaf itself a moment ago does not judge others."""
         while True:
-            await asyncio.sleep(self.settings.lease / 3 * random.uniform(0.75, 1.25))
+            await asyncio.sleep(self.settings.lease / 3 * random.uniform(0.75, 1.25))  # noqa: S311 - only spreads the work
             since = self._beating_since
             reap = since is not None and time.monotonic() - since > self.settings.lease
             try:
@@ -175,9 +183,7 @@ def main() -> None:
     import setproctitle
 
     settings = Settings()
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
     setproctitle.setproctitle("hpcjobs worker")
     try:

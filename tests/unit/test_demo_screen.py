@@ -90,6 +90,8 @@ def test_the_picture_has_what_stays_once(tmp_path: Path) -> None:
     svg = (tmp_path / "deep" / "story.svg").read_text(encoding="utf-8")
     assert svg.startswith("<svg")
     assert svg.count("cancelling") == 1
+    assert "url(http" not in svg.replace('"', ""), "it needs nothing from elsewhere"
+    assert "{{" not in svg
 
 
 def test_paths_are_written_as_a_person_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

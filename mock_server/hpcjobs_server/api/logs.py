@@ -25,7 +25,7 @@ LONGEST_WAIT = 30.0
 """Seconds."""
 
 _BEYOND = 0.5
-"""Seconds to wait at most where the range starts beyond the end: the log is of a newer attempt than the client knows."""
+"""Seconds to wait at most where the range starts beyond the end: the log is of a newer attempt than that."""
 
 _HEADERS = {
     "Hpcjobs_Job_State": "The job's state when it was read, before the log was: a terminal one and nothing beyond the "
@@ -58,10 +58,8 @@ class _Log:
         """What there is of the range now."""
         if not place.attempt:
             return self._nothing()
-        parts = (*self.context.settings.job_folder(place.job_id, place.attempt).parts, self.stream)
-        inside = parts[len(self.context.settings.data.parts) :]
         try:
-            return await anyio.to_thread.run_sync(self._open, inside)
+            return await anyio.to_thread.run_sync(self._open, (*self.context.folder(place), self.stream))
         except FileNotFoundError:
             return self._nothing()
 

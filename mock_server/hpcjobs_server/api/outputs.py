@@ -59,12 +59,14 @@ async def read_file(request: Request, job_id: str, path: str) -> Response:
     """Read a file of a job."""
     context = context_of(request)
     folder = await _folder(request, context, job_id)
+    if not folder or path.endswith("/"):
+        raise _no_such_file()
     wanted = ByteRange.parse(request.headers.get("range"))
     try:
         name = PurePosixPath(check_file_name(path))
         piece = await anyio.to_thread.run_sync(_open, context, (*folder, *name.parts), wanted, request)
     except (ValueError, FileNotFoundError):
-        raise Problem(404, "file_not_found", "the job has no such file") from None
+        raise _no_such_file() from None
     headers = {"ETag": piece.etag}
     if request.headers.get("if-none-match") == piece.etag:
         if piece.file is not None:
@@ -82,10 +84,11 @@ async def _folder(request: Request, context: Context, job_id: str) -> tuple[str,
     place = await context.store.place(caller.sees, job_id)
     if place is None:
         raise job_not_found()
-    if not place.attempt:
-        return ()
-    folder = context.settings.job_folder(place.job_id, place.attempt)
-    return (*folder.relative_to(context.settings.data).parts, "work")
+    return (*context.folder(place), "work") if place.attempt else ()
+
+
+def _no_such_file() -> Problem:
+    return Problem(404, "file_not_found", "the job has no such file")
 
 
 def _open(context: Context, parts: tuple[str, ...], wanted: ByteRange | None, request: Request) -> Piece:

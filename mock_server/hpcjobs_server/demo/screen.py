@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ PICTURE_WIDTH = 96
 STYLES = {
     JobState.PENDING: "dim",
     JobState.QUEUED: "cyan",
+    JobState.STAGING: "blue",
     JobState.RUNNING: "bold blue",
     JobState.FINISHED: "green",
     JobState.FAILED: "bold red",
@@ -56,12 +58,18 @@ class Screen:
         """Since the start."""
         return time.monotonic() - self._began
 
-    def put(self, what: RenderableType = "", *, indent: int = 0) -> None:
-        """Show something that stays; on a terminal text is wrapped, elsewhere a line stays a line."""
+    def put(self, what: RenderableType = "", *, indent: int = 0, whole: bool = False) -> None:
+        """Show something that stays.
+
+        Args:
+            what: A text, with rich's markup if it is a string, or a table.
+            indent: Columns to the left of it.
+            whole: A line stays a line, for the terminal to wrap, so that it can be copied; elsewhere it always does.
+        """
+        if isinstance(what, str):
+            what = Text.from_markup(what)
         for console in filter(None, (self.console, self._copy)):
-            if isinstance(what, str):
-                what = Text.from_markup(what)
-            if isinstance(what, Text) and not console.is_terminal:
+            if isinstance(what, Text) and (not what or not console.is_terminal or (whole and console is self.console)):
                 console.print(Text.assemble(" " * indent, what), soft_wrap=True)
             else:
                 console.print(Padding(what, (0, 0, 0, indent), expand=False))
@@ -78,7 +86,7 @@ class Screen:
 
     def command(self, text: str) -> None:
         """Show what one would type."""
-        self.put(Text.assemble(("$ ", "bright_black"), (text, "bold")), indent=2)
+        self.put(Text.assemble(("$ ", "bright_black"), (text, "bold")), indent=2, whole=True)
 
     def code(self, text: str) -> None:
         """Show what one would write."""
@@ -124,7 +132,9 @@ class Screen:
         """Write the picture, where one is wanted."""
         if self._copy is not None and self.picture is not None:
             self.picture.parent.mkdir(parents=True, exist_ok=True)
-            self._copy.save_svg(str(self.picture), title="hpcjobs demo")
+            # Without rich's own fonts, which it would fetch from elsewhere whenever someone looks at the picture.
+            svg = re.sub(r"@font-face {.*?}\s*", "", self._copy.export_svg(title="hpcjobs demo"), flags=re.DOTALL)
+            self.picture.write_text(svg.replace("Fira Code", "ui-monospace"), encoding="utf-8")
 
 
 def _damping(info: JobInfo) -> str:
@@ -134,7 +144,8 @@ def _damping(info: JobInfo) -> str:
 def _quarter(info: JobInfo) -> str:
     """Progress in steps of a quarter, so that a log has a few lines per job and not hundreds."""
     fraction = info.progress.fraction if info.progress else None
-    return f"{int(4 * fraction) * 25} %" if fraction and info.state is JobState.RUNNING and fraction >= 0.25 else ""
+    quarters = min(3, int(4 * (fraction or 0.0)))
+    return f"{25 * quarters} %" if quarters and info.state is JobState.RUNNING else ""
 
 
 def state(info: JobInfo) -> Text:
@@ -151,11 +162,13 @@ def table(infos: Sequence[JobInfo], width: int) -> Table:
     """
     out = Table(box=None, padding=(0, 1), header_style="bright_black", pad_edge=False)
     out.add_column("  damping", justify="right")
-    for title in ("job", "state", "progress", ""):
-        out.add_column(title)
+    out.add_column("job")
+    out.add_column("state", min_width=10)
+    out.add_column("progress")
+    out.add_column("")
     out.add_column("waited", justify="right")
     out.add_column("ran", justify="right")
-    wide = max(10, min(40, width - 62))
+    wide = max(10, min(40, width - 60))
     for info in infos:
         fraction = (info.progress.fraction if info.progress else None) or 0.0
         done = info.state is JobState.FINISHED

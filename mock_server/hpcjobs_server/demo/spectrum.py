@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("record", type=Path, help="CSV file: time_s,acceleration_cm_s2")
     parser.add_argument("--damping", type=fraction, default=0.05, help="fraction of critical damping (default: 0.05)")
     parser.add_argument("--periods", type=positive, default=200, help="natural periods, 0.02 s to 5 s (default: 200)")
-    parser.add_argument("--block", type=positive, default=10, help="periods per line of the log (default: 10)")
+    parser.add_argument("--block", type=positive, default=20, help="periods per line of the log (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("spectrum.csv"), help="where the spectrum goes")
     given = parser.parse_args(arguments)
 
@@ -160,11 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spectrum.py: {error}", file=sys.stderr)
         return 1
     periods = np.geomspace(0.02, 5.0, given.periods)
-    print(
-        f"{given.record}: {len(acceleration)} samples, {step:g} s apart, "
-        f"peak ground acceleration {np.abs(acceleration).max() / GRAVITY:.4f} g; damping {given.damping:.1%}",
-        flush=True,
-    )
+    peak = np.abs(acceleration).max() / GRAVITY
+    print(f"{len(acceleration)} samples, {step:g} s apart, peak {peak:.4f} g; damping {given.damping:.1%}", flush=True)
 
     began = time.monotonic()
     found: list[Floats] = []
@@ -184,9 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
     table = np.column_stack([periods, displacement, omega * displacement, omega**2 * displacement / GRAVITY])
     names = "period_s,displacement_cm,pseudo_velocity_cm_s,pseudo_acceleration_g"
     np.savetxt(given.out, table, fmt="%.6g", delimiter=",", header=f"damping {given.damping:g}\n{names}", comments="# ")
-    peak = int(table[:, 3].argmax())
-    print(f"peak {table[peak, 3]:.4f} g at {periods[peak]:.3f} s; {given.out} written", end=" ")
-    print(f"after {time.monotonic() - began:.1f} s", flush=True)
+    top = int(table[:, 3].argmax())
+    took = time.monotonic() - began
+    print(f"peak {table[top, 3]:.4f} g at {periods[top]:.3f} s; {given.out} written after {took:.1f} s", flush=True)
     return 0
 
 

@@ -30,7 +30,7 @@ LOOK = 0.1
 PATIENCE = 180.0
 """Seconds that any step may take; on two cores all of them take half a minute."""
 
-LOG_LINES = 6
+LOG_LINES = 5
 
 Infos: TypeAlias = "dict[float, JobInfo]"
 """What is known of the jobs, by their damping."""
@@ -96,15 +96,15 @@ class Story:
         info = client.info()
         claim(bool(info.workers and info.max_cores), "the service has no worker")
         self.screen.say(
-            f"hpcjobs {info.version} answers at {self.service.url} after {self.screen.seconds:.1f} s, "
-            f"with {info.max_cores} cores for jobs"
+            f"hpcjobs {info.version} at {self.service.url} after {self.screen.seconds:.1f} s, "
+            f"{info.max_cores} cores for jobs"
         )
-        self.screen.step("Submit a sweep: the response spectrum of a recorded earthquake for eight dampings")
+        self.screen.step("Submit a sweep: an earthquake's response spectrum for eight dampings")
         self.screen.say(f"[dim]{sweep.TITLE}[/]")
         self.screen.code(
-            "for damping in [0.005, 0.01, ...]:\n"
-            '    client.submit(f"python spectrum.py record.csv --damping {damping}",\n'
-            '                  inputs=["spectrum.py", "record.csv"], cores=1, walltime="5m")'
+            "for d in [0.005, 0.01, ...]:\n"
+            '    client.submit(f"python spectrum.py record.csv --damping {d}", cores=1,\n'
+            '                  inputs=["spectrum.py", "record.csv"], walltime="5m")'
         )
         began = time.monotonic()
         self.jobs = {damping: sweep.submit(client, damping, tag=self.tag) for damping in sweep.DAMPINGS}
@@ -167,7 +167,7 @@ class Story:
                 time.sleep(LOOK)
                 continue
             damping = next((one for one in reversed(running) if one != spare), spare)
-            reason = f"{sweep.label(damping)} is covered by its neighbours"
+            reason = "its neighbours are enough"
             result = self.cancel_one(damping, "running", reason)
             sent += result.outcome is not CancelOutcome.ALREADY_TERMINAL
             if result.outcome is CancelOutcome.CANCEL_REQUESTED:
@@ -176,7 +176,7 @@ class Story:
         waiting = [damping for damping, info in self.look(client).items() if info.state in NOT_STARTED]
         claim(bool(waiting), "no job waits any more")
         damping = waiting[-1]
-        self.reasons[damping] = f"no building has {sweep.label(damping)}"
+        self.reasons[damping] = "no building has this much"
         result = self.cancel_one(damping, "waiting", self.reasons[damping])
         sent += 1
         claim(result.outcome is CancelOutcome.CANCELLED, f"a job that waits was not cancelled at once: {result}")
@@ -185,13 +185,14 @@ class Story:
             info = self.jobs[damping].wait(timeout=PATIENCE, progress=False)
             claim(info.state is JobState.CANCELLED, f"the job for {sweep.label(damping)} ended {info.state}")
             claim(info.cancel_reason == reason, f"the reason was not kept: {info.cancel_reason!r}")
-            self.screen.say(f"{sweep.label(damping)} is [yellow]{info.state}[/]: {escape(info.cancel_reason or '')}")
+            kept = escape(info.cancel_reason or "")
+            self.screen.say(f"{sweep.label(damping)} ended [yellow]{info.state}[/] with the reason: {kept}")
         counted = self.service.cancel_requests()
         claim(counted == sent, f"{sent} requests to cancel were sent, and the service counts {counted}")
 
     def cancel_again(self) -> None:
         """Cancel what is cancelled, and prove that no request was sent."""
-        self.screen.step("Cancel them again: the state is looked at first, and no request to cancel is sent")
+        self.screen.step("Cancel them again: a look at the state, and no request to cancel")
         before = self.service.cancel_requests()
         for damping in self.reasons:
             result = self.cancel_one(damping, "cancelled", "once more")
@@ -254,7 +255,9 @@ class Story:
                 state(info),
                 escape(info.cancel_reason or ""),
             )
+        self.screen.put()
         self.screen.put(table)
+        self.screen.put()
         peaks = [one.peak[0] for one in spectra.values()]
         claim(peaks == sorted(peaks, reverse=True), "the peak does not fall with the damping: the spectra are wrong")
         self.screen.say("The more damping, the lower the peak, as it must be.")
@@ -271,9 +274,10 @@ class Story:
         where, hpcjobs = shlex.quote(short(self.results)), program()
         self.screen.step(f"That took {self.screen.seconds:.0f} s. Three commands to try next")
         inputs = f"-i {where}/spectrum.py -i {where}/record.csv"
-        self.screen.command(f"{hpcjobs} submit {inputs} -- python spectrum.py record.csv --damping 0.04")
-        self.screen.command(f"{hpcjobs} list")
+        self.screen.command(f"{hpcjobs} submit {inputs} -- python spectrum.py record.csv")
+        self.screen.say("[dim]starts a service of your own if none runs, and prints the job's ID[/]")
         self.screen.command(f"{hpcjobs} watch ID")
+        self.screen.command(f"{hpcjobs} serve --stop")
 
 
 def _under_way(info: JobInfo) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PROGRAM, RECORD = HERE / "spectrum.py", HERE / "record.csv"
-TITLE = "Mineral, Virginia, 23 August 2011, magnitude 5.8: recorded in Reston, 121 km away (USGS)"
+TITLE = "Mineral, Virginia, 2011, magnitude 5.8, recorded 121 km away (USGS)"
 DAMPINGS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.20)
 """As fractions of critical: from a welded steel frame at small amplitudes to a building with dampers."""
 

@@ -24,10 +24,13 @@ from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Claim
 
 _KEPT = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR HOSTNAME LD_LIBRARY_PATH LIBRARY_PATH MANPATH PKG_CONFIG_PATH"
-    " VIRTUAL_ENV SCRATCH WORK PROJECT SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
-    " HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy".split()
-)
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME", "LD_LIBRARY_PATH",
+        "LIBRARY_PATH", "MANPATH", "PKG_CONFIG_PATH", "VIRTUAL_ENV", "SCRATCH", "WORK", "PROJECT", "SSL_CERT_FILE",
+        "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+        "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    }
+)  # fmt: skip
 _KEPT_PREFIXES = (
     "LC_", "XDG_", "CONDA_", "MAMBA_", "MODULE", "LMOD_", "_ModuleTable", "CUDA_", "ROCR_", "HIP_", "OMP_", "MKL_",
     "OPENBLAS_", "NUMEXPR_", "SLURM_",
@@ -117,14 +120,18 @@ class Launcher:
 class LocalExecution:
     """One attempt under its shim."""
 
-    def __init__(self, claim: Claim, settings: Settings, launcher: Launcher, runtime_path: Path, silence: float) -> None:
+    def __init__(
+        self, claim: Claim, settings: Settings, launcher: Launcher, runtime_path: Path, silence: float
+    ) -> None:
         self.claim = claim
         self.folder = settings.job_folder(claim.job_id, claim.attempt)
         self._settings, self._launcher, self._runtime_path = settings, launcher, runtime_path
         self._silence = silence
         separate = claim.spec.stderr is StderrMode.SEPARATE
         self._stdout, self._stderr = self.folder / "stdout", self.folder / "stderr" if separate else None
-        self._progress = ProgressReader(self.folder / "progress", [self._stdout, *([self._stderr] if self._stderr else [])])
+        self._progress = ProgressReader(
+            self.folder / "progress", [self._stdout, *([self._stderr] if self._stderr else [])]
+        )
         self._control: int | None = None
         self._status: int | None = None
         self._buffer = b""
@@ -133,6 +140,7 @@ class LocalExecution:
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
     async def prepare(self) -> None:
+        """Make the attempt's folder and put the inputs into it."""
         await asyncio.to_thread(self._prepare)
 
     def _prepare(self) -> None:
@@ -158,6 +166,7 @@ class LocalExecution:
             target.chmod(0o755)
 
     async def start(self) -> None:
+        """Hand the job to a shim of its own."""
         spec = self.claim.spec
         command = spec.command
         shell = "bash" if shutil.which("bash") else "sh"
@@ -195,16 +204,20 @@ class LocalExecution:
                 os.write(self._control, line)
 
     async def wait(self) -> Ended:
+        """Wait until nothing of the attempt is left."""
         return await asyncio.shield(self._ended)
 
     def abort(self) -> None:
+        """Have the shim end the job: SIGTERM, the grace time, SIGKILL."""
         self._abort_wanted = True
         self._send(b"abort\n")
 
     def ping(self) -> None:
+        """Tell the shim that the worker is alive."""
         self._send(b"ping\n")
 
     def progress(self) -> Progress | None:
+        """How far the job is, if that is news since the last call."""
         return self._progress.look()
 
     def _on_status(self) -> None:
@@ -306,7 +319,7 @@ def _disk_is_full(folder: Path) -> bool:
 
 
 def _runtime_path(data: Path) -> Path:
-    """A folder that holds nothing but the client package, for the jobs' ``PYTHONPATH``: ``from hpcjobs import runtime``.
+    """A folder with nothing but the client package, for the jobs' ``PYTHONPATH``: ``from hpcjobs import runtime``.
 
     The folder of the installed package itself would bring everything else that is installed there along.
     """

@@ -12,6 +12,9 @@ The worker sends lines: first a JSON object, then ``ping`` and ``abort``. The sh
 ``failed`` (the program could not be started) or ``ended``.
 """
 
+from __future__ import annotations
+
+import contextlib
 import ctypes
 import errno
 import json
@@ -22,25 +25,26 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_LIMIT = 15.0  # seconds for which SIGKILL is repeated; a process in an uninterruptible wait may outlive it
 _LINE_LIMIT = 4 * 1024 * 1024
 
 
-def adopt_orphans():
+def adopt_orphans() -> bool:
     """Become the parent of every process that the job leaves behind; False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     try:
-        return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
 
-def descendants(root):
+def descendants(root: int) -> set[int]:
     """The ids of all processes below ``root``, from /proc."""
-    parents = {}
+    parents: dict[int, int] = {}
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -67,14 +71,17 @@ def descendants(root):
 class Shim:
     """One job, from its start until nothing of it is left."""
 
-    def __init__(self, control, status):
-        self.control, self.status = control, status
+    def __init__(self, control: int, status: int) -> None:
+        self.control: int | None = control
+        self.status = status
         self.buffer = b""
-        self.main = None  # the job's first process, which leads its session
-        self.exit = None  # its wait status
-        self.cause = None  # why the job is being ended
-        self.kill_at = None
-        self.give_up_at = None
+        self.main: int | None = None  # the job's first process, which leads its session
+        self.exit: int | None = None  # its wait status
+        self.cause: str | None = None  # why the job is being ended
+        self.grace = self.silence = self.heard = 0.0
+        self.walltime_at: float | None = None
+        self.kill_at: float | None = None
+        self.give_up_at: float | None = None
         self.wake, wake_write = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wake_write, False)
@@ -83,12 +90,12 @@ class Shim:
             signal.signal(number, self.on_signal)
         self.adopts = adopt_orphans()
 
-    def on_signal(self, number, frame):
+    def on_signal(self, number: int, _frame: object) -> None:
         """A signal to the shim itself is an order to end the job; SIGCHLD only wakes the loop."""
         if number != signal.SIGCHLD and self.cause is None:
             self.end("signal")
 
-    def run(self):
+    def run(self) -> None:
         """Start the job and see it through."""
         config = self.read_config()
         if config is None:
@@ -99,20 +106,25 @@ class Shim:
             return
         walltime = config["walltime"]
         self.walltime_at = None if walltime is None else time.monotonic() + walltime
+        self.obey()  # what came together with the configuration
         while not self.over():
             self.wait()
         self.say({"event": "ended", "status": self.exit, "cause": self.cause, "left": self.left()})
 
-    def read_config(self):
+    def read_config(self) -> dict[str, Any] | None:
+        """The first line from the worker; None where it is gone already."""
+        assert self.control is not None
         while b"\n" not in self.buffer:
             data = os.read(self.control, 65536)
             if not data or len(self.buffer) > _LINE_LIMIT:
                 return None
             self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)
+        config: dict[str, Any] = json.loads(line)
+        return config
 
-    def start(self, config):
+    def start(self, config: dict[str, Any]) -> bool:
+        """Start the job's program; False where that is impossible."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         try:
             out = os.open(config["stdout"], flags, 0o600)
@@ -130,7 +142,9 @@ class Shim:
                 restore_signals=True,
             )
         except OSError as error:
-            self.say({"event": "failed", "errno": error.errno, "text": os.strerror(error.errno or 0), "file": error.filename})
+            self.say(
+                {"event": "failed", "errno": error.errno, "text": os.strerror(error.errno or 0), "file": error.filename}
+            )
             return False
         self.main = process.pid
         process.returncode = 0  # reaped here, not by the subprocess module
@@ -140,7 +154,8 @@ class Shim:
         self.say({"event": "started", "pid": self.main})
         return True
 
-    def say(self, message):
+    def say(self, message: dict[str, object]) -> None:
+        """Tell the worker, if there still is one."""
         data = (json.dumps(message) + "\n").encode()
         try:
             while data:
@@ -148,7 +163,7 @@ class Shim:
         except OSError:
             pass  # the worker is gone; the job's end is what matters
 
-    def wait(self):
+    def wait(self) -> None:
         """Sleep until something happens or the next deadline, and act on it."""
         now = time.monotonic()
         deadlines = [self.kill_at, self.give_up_at]
@@ -163,26 +178,26 @@ class Shim:
         watched = [self.wake] if self.control is None else [self.wake, self.control]
         readable = select.select(watched, [], [], pause)[0]
         if self.wake in readable:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self.wake, 4096)
-            except BlockingIOError:
-                pass
         if self.control is not None and self.control in readable:
             self.listen()
-        self.reap()
+        left = self.left()
         now = time.monotonic()
         if self.cause is None:
             if self.walltime_at is not None and now >= self.walltime_at and self.exit is None:
                 self.end("walltime")
             elif self.silence and self.control is not None and now >= self.heard + self.silence:
                 self.end("lost")
-            elif self.exit is not None and self.left():
+            elif self.exit is not None and left:
                 # the job is over; what it left in the background has a moment to go by itself
                 self.end("leftover", min(self.grace, 5.0))
         if self.kill_at is not None and now >= self.kill_at:
             self.signal_all(signal.SIGKILL)
 
-    def listen(self):
+    def listen(self) -> None:
+        """Take what the worker sends; its end is the order to end the job."""
+        assert self.control is not None
         data = os.read(self.control, 65536)
         if not data:
             os.close(self.control)
@@ -192,13 +207,18 @@ class Shim:
             return
         self.heard = time.monotonic()
         self.buffer += data
+        self.obey()
+
+    def obey(self) -> None:
+        """Act on the lines that have come in whole."""
         *lines, self.buffer = self.buffer.split(b"\n")
         for line in lines:
             # a job that has ended by itself is not aborted, only what it left behind
             if line == b"abort" and self.cause in (None, "leftover") and self.exit is None:
                 self.end("abort")
 
-    def end(self, cause, grace=None):
+    def end(self, cause: str, grace: float | None = None) -> None:
+        """Send SIGTERM to the whole tree now, and SIGKILL after the grace time."""
         self.cause = cause
         now = time.monotonic()
         self.kill_at = now + (self.grace if grace is None else grace)
@@ -206,51 +226,45 @@ class Shim:
         self.signal_all(signal.SIGTERM)
         self.signal_all(signal.SIGCONT)  # a stopped process gets SIGTERM only when it goes on
 
-    def signal_all(self, number):
+    def signal_all(self, number: signal.Signals) -> None:
+        """Signal the job's session and whatever has left it."""
         if self.main is None:
             return
-        try:
+        with contextlib.suppress(OSError):
             os.killpg(self.main, number)
-        except OSError:
-            pass
         for pid in descendants(os.getpid()):
-            try:
+            with contextlib.suppress(OSError):
                 if os.getpgid(pid) != self.main:
                     os.kill(pid, number)
-            except OSError:
-                pass
 
-    def reap(self):
+    def left(self) -> bool:
+        """Collect what has ended, and tell whether anything of the job lives: every orphan is a child of this process."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return not self.adopts and self.session_lives()
             if pid == 0:
-                return
+                return True
             if pid == self.main:
                 self.exit = status
 
-    def left(self):
-        """Whether anything of the job lives. Every orphan is a child of this process, so one look tells."""
-        if self.adopts:
-            try:
-                return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-            except ChildProcessError:
-                return False
+    def session_lives(self) -> bool:
+        """Where orphans cannot be adopted: whether the job's process group has members."""
+        if self.main is None:
+            return False
         try:
             os.killpg(self.main, 0)
         except OSError as error:
             return error.errno == errno.EPERM
         return True
 
-    def over(self):
-        if self.exit is None:
-            return self.give_up_at is not None and time.monotonic() > self.give_up_at
+    def over(self) -> bool:
+        """Whether nothing of the job is left, or nothing more can be done."""
         return not self.left() or (self.give_up_at is not None and time.monotonic() > self.give_up_at)
 
 
-def launch(connection):
+def launch(connection: socket.socket) -> None:
     """Fork a shim for each pair of pipes that comes in; end when the worker's end is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shims report through their pipes, not by their exit status
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -265,8 +279,8 @@ def launch(connection):
             code = 0
             try:
                 Shim(*pipes).run()
-            except BaseException as error:
-                sys.stderr.write("shim: %r\n" % (error,))
+            except BaseException as error:  # noqa: BLE001 - a forked child must not go on with the launcher's loop
+                sys.stderr.write(f"shim: {error!r}\n")
                 code = 1
             finally:
                 os._exit(code)

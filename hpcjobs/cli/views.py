@@ -1,29 +1,18 @@
-"""Waiting for jobs: what ``watch`` and ``submit --wait`` have in common.
-
-On a terminal a table is kept up to date, in a pipe each change of state is a line, and for programs each change of
-anything is a line of JSON.
-"""
+"""What jobs that are waited for look like: a table on a terminal, lines in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import time
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from hpcjobs import live
 from hpcjobs.cli import output
-from hpcjobs.cli.exits import ExitCode
-from hpcjobs.errors import JobVanished, WaitTimeout
-from hpcjobs.lifecycle import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import RenderableType
-    from hpcjobs.client import Client
+
     from hpcjobs.live import Display
     from hpcjobs.models import JobInfo
 
@@ -32,77 +21,6 @@ REDRAW = 0.5
 
 WHOLE = 100
 """A table of up to so many jobs is left standing as a whole in the end."""
-
-MANY = 5
-"""More jobs than this are counted in messages, not named."""
-
-
-def seconds(text: str | None) -> float | None:
-    """The length of time that ``--timeout`` or ``--confirm`` means, in seconds.
-
-    Raises:
-        typer.BadParameter: If it is none, saying what is allowed.
-
-    Example:
-        >>> seconds("1m30s")
-        90.0
-    """
-    from hpcjobs.models import parse_duration
-
-    if text is None:
-        return None
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-@contextlib.contextmanager
-def shown_by(display: Display) -> Iterator[None]:
-    """While this lasts, everything that is waited for is shown by ``display``."""
-
-    def factory(_jobs: Sequence[JobInfo]) -> Display:
-        return display
-
-    live.displays.insert(0, factory)
-    try:
-        yield
-    finally:
-        live.displays.remove(factory)
-
-
-def verdict(jobs: Any) -> ExitCode:
-    """``DONE`` if every job has ended well."""
-    well = all(job.state is JobState.FINISHED for job in jobs)
-    return ExitCode.DONE if well else ExitCode.UNSUCCESSFUL
-
-
-def ending(job: JobInfo) -> str:
-    """How a job ended, in a sentence."""
-    took = f" after {output.duration(job.run_time())}" if job.started_at else ""
-    code = f", exit code {job.exit_code}" if job.exit_code else ""
-    why = f": {job.reason}" if job.reason else ""
-    return f"job {job.id} {job.label}{took}{code}{why}"
-
-
-def _out_of_time(going: Sequence[JobInfo], timeout: float) -> None:
-    if len(going) == 1:
-        output.error_line(str(WaitTimeout(going[0], timeout)))
-    else:
-        output.error_line(f"{len(going)} jobs had not ended after {timeout:g} s; they go on")
-
-
-def _left_alone(going: Sequence[JobInfo]) -> None:
-    """Say that Ctrl-C ended the watching and nothing else, and how to go on."""
-    if not going:
-        return
-    ids = " ".join(job.id for job in going[:MANY])
-    if len(going) == 1:
-        output.error_line(f"the job goes on; watch it with `hpcjobs watch {ids}`, stop it with `hpcjobs cancel {ids}`")
-    elif len(going) <= MANY:
-        output.error_line(f"{len(going)} jobs go on; watch them with `hpcjobs watch {ids}`")
-    else:
-        output.error_line(f"{len(going)} jobs go on; watch them with `hpcjobs watch`")
 
 
 class Quiet(live.Silent):
@@ -198,7 +116,9 @@ class Table:
             # What moves is worth the room.
             shown = sorted(shown, key=lambda job: (job.terminal, job.state.not_started))[:room]
         headers = ["ID", "STATE", "TIME", "NAME"]
-        rows = [[job.id, output.state_cell(job), _time(job, now), _name(job)] for job in shown]
+        rows: list[list[output.Cell | str]] = [
+            [job.id, output.state_cell(job), _time(job, now), _name(job)] for job in shown
+        ]
         lines = output.table(headers, rows, width=self._console.width)
         if len(jobs) > 1:
             more = f" · {len(jobs) - len(shown)} not shown" if len(jobs) > len(shown) else ""
@@ -207,7 +127,7 @@ class Table:
         return Group(*lines)
 
 
-def view_for(*, as_json: bool, stderr: bool = False) -> Display:
+def display(*, as_json: bool, stderr: bool = False) -> Display:
     """What suits the place that the output goes to."""
     if as_json:
         return JsonLines()
@@ -224,25 +144,3 @@ def _name(job: JobInfo) -> str:
     """A job's name and what it says of itself."""
     said = (job.reason if job.terminal else job.progress.message if job.progress else None) or ""
     return ": ".join(part for part in (job.name, said) if part) or output.EMPTY
-
-
-@contextlib.contextmanager
-def deadline(limit: float | None) -> Iterator[None]:
-    """Raise ``TimeoutError`` in what runs inside, wherever it is, when ``limit`` seconds are over."""
-    import signal
-    import threading
-
-    if limit is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(_number: int, _frame: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, max(limit, 0.001))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,122 @@
+"""``hpcjobs logs``."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpcjobs.cli.completion import complete_job
+from hpcjobs.cli.settings import PLAIN, Command, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hpcjobs.client import Client
+    from hpcjobs.protocol import Op
+    from hpcjobs.services.base import Service
+
+EXAMPLES = """\
+Examples:
+  hpcjobs logs 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e --tail 20
+  hpcjobs logs -f 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e | grep --line-buffered residual
+"""
+
+STREAMS = ("stdout", "stderr")
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command("logs", cls=Command, epilog=EXAMPLES)
+def logs(
+    ctx: typer.Context,
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.", autocompletion=complete_job)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    stream: Annotated[
+        str,
+        typer.Option(
+            "--stream",
+            metavar="stdout|stderr",
+            help="Which stream; stdout has both, in order, unless the job was submitted with --stderr separate.",
+            autocompletion=lambda incomplete: [word for word in STREAMS if word.startswith(incomplete)],
+        ),
+    ] = "stdout",
+    tail: Annotated[
+        int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N lines, and what follows.")
+    ] = None,
+) -> None:
+    """Print what a job wrote, byte by byte as it wrote it.
+
+    With --json: lines of JSON, each with a piece of the log as text. Exits with 0 however the job ended.
+    """
+    from hpcjobs.cli import waits
+
+    settings = Settings.of(ctx)
+    if stream not in STREAMS:
+        raise typer.BadParameter(f"there is no stream {stream!r}; the streams are {' and '.join(STREAMS)}")
+    with settings.connect() as client:
+        job = client.job(job_id)
+        with waits.leaving_alone({job_id: job.info}) if follow else waits.limited_to(None):
+            print_log(client, job_id, stream=stream, follow=follow, tail=tail, as_json=settings.json)
+
+
+def print_log(client: Client, job_id: str, *, stream: str, follow: bool, tail: int | None, as_json: bool) -> None:
+    """Print a log on stdout.
+
+    Args:
+        client: Whose job it is.
+        job_id: The job.
+        stream: ``stdout`` or ``stderr``.
+        follow: Whether to go on until the job has ended.
+        tail: Only so many lines from the end, and what follows; None for all.
+        as_json: Whether to print lines of JSON, with a piece of the log each.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def say(data: bytes, *, final: bool = False) -> None:
+        from hpcjobs.cli import output
+
+        if not as_json:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        elif text := decoder.decode(data, final):
+            output.json_line({"id": job_id, "stream": stream, "text": text})
+
+    for data in _pieces(client, job_id, stream=stream, follow=follow, tail=tail):
+        say(data)
+    if as_json:
+        say(b"", final=True)
+
+
+def _pieces(client: Client, job_id: str, *, stream: str, follow: bool, tail: int | None) -> Iterator[Any]:
+    from hpcjobs.cli.waits import session_of
+    from hpcjobs.logs import follow_log, tail_log
+
+    session = session_of(client)
+    offset = 0
+    if tail is not None:
+        chunk = session.run(tail_log(session.service, job_id, stream=stream, lines=tail))
+        yield chunk.data
+        offset = chunk.offset + len(chunk.data)
+    if follow:
+        yield from session.iterate(follow_log(session.service, job_id, stream=stream, offset=offset))
+    elif tail is None:
+        yield from session.iterate(_present(session.service, job_id, stream))
+
+
+def _present(service: Service, job_id: str, stream: str) -> Op[None]:
+    """Hand out the bytes that were there at the first look: a job may write faster than they can be read."""
+    from hpcjobs.logs import PIECE
+    from hpcjobs.protocol import emit
+
+    first = chunk = yield from service.log(job_id, stream, offset=0, length=PIECE)
+    offset = 0
+    while chunk.data and chunk.attempt == first.attempt:
+        yield from emit(chunk.data)
+        offset += len(chunk.data)
+        if offset >= first.total:
+            return
+        chunk = yield from service.log(job_id, stream, offset=offset, length=PIECE)

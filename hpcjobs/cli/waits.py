@@ -1,0 +1,147 @@
+"""Waiting for jobs on the command line: how long, until when, and what is said when it ends before they do."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hpcjobs import live, waiting
+from hpcjobs.cli import output
+from hpcjobs.cli.exits import ExitCode
+from hpcjobs.lifecycle import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from hpcjobs.client import Client
+    from hpcjobs.live import Display
+    from hpcjobs.models import JobInfo
+    from hpcjobs.sessions import Session
+
+NAMED = 5
+"""Up to so many jobs are named in a message."""
+
+
+def session_of(client: Client) -> Session:
+    """What stands behind a client; this package is a part of the same house."""
+    return client._session  # noqa: SLF001
+
+
+def seconds(text: str | None) -> float | None:
+    """The length of time that ``--timeout`` or ``--confirm`` means, in seconds.
+
+    Raises:
+        typer.BadParameter: If it is none, saying what is allowed.
+
+    Example:
+        >>> seconds("1m30s")
+        90.0
+    """
+    from hpcjobs.models import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def look(client: Client, ids: Sequence[str]) -> tuple[list[JobInfo], list[str]]:
+    """Look at jobs by id.
+
+    Returns:
+        What is known of those that there are, in the order of the ids, and the ids of those that there are not.
+    """
+    session = session_of(client)
+    answer = session.run(session.service.get_many(ids)) if ids else None
+    found = {job.id: job for job in answer.items} if answer else {}
+    return [found[job_id] for job_id in ids if job_id in found], [job_id for job_id in ids if job_id not in found]
+
+
+def until_ended(client: Client, jobs: Sequence[JobInfo], display: Display, timeout: float | None) -> list[JobInfo]:
+    """Wait until all ``jobs`` have ended, and show it. Ctrl-C ends the waiting and leaves the jobs alone.
+
+    Returns:
+        The final infos.
+
+    Raises:
+        typer.Exit: Ctrl-C was pressed; it was said that the jobs go on.
+        WaitTimeout: A job had not ended in time.
+        JobVanished: The service no longer knows a job.
+    """
+    known: dict[str, JobInfo | None] = {job.id: job for job in jobs}
+    last = {job.id: job for job in jobs}
+
+    def learn(info: JobInfo) -> None:
+        last[info.id] = info
+
+    wait = waiting.until_ended(known, timeout=timeout, display=lambda _: display, learn=learn)
+    with leaving_alone(last):
+        try:
+            effect: Any = next(wait)
+            with session_of(client).watcher.listener(known) as listener:
+                while True:
+                    effect = wait.send(listener.listen(effect.seconds))
+        except StopIteration as end:
+            return list(end.value)
+        finally:
+            wait.close()
+
+
+def verdict(jobs: Iterable[JobInfo]) -> ExitCode:
+    """``DONE`` if every job has ended well."""
+    return ExitCode.DONE if all(job.state is JobState.FINISHED for job in jobs) else ExitCode.UNSUCCESSFUL
+
+
+def ending(job: JobInfo) -> str:
+    """How a job ended, in a line."""
+    return f"job {job.id} {job.label}: {live.details(job)}"
+
+
+@contextlib.contextmanager
+def leaving_alone(jobs: dict[str, JobInfo]) -> Iterator[None]:
+    """Where Ctrl-C ends what runs inside, say that it ended nothing else, and how to go on.
+
+    Args:
+        jobs: What was last known of the jobs, at the moment of Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the terminal has just written ^C
+        going = [job for job in jobs.values() if not job.terminal]
+        ids = " ".join(job.id for job in going[:NAMED])
+        if len(going) == 1:
+            output.error_line(f"job {ids} goes on")
+            output.error_line(f"watch it: hpcjobs watch {ids}")
+            output.error_line(f"stop it:  hpcjobs cancel {ids}")
+        elif going:
+            output.error_line(f"{len(going)} jobs go on")
+            output.error_line(f"watch them: hpcjobs watch{f' {ids}' if len(going) <= NAMED else ''}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def limited_to(limit: float | None) -> Iterator[None]:
+    """Raise ``TimeoutError`` in what runs inside, wherever it is, when ``limit`` seconds are over; None: never."""
+    import signal
+
+    if limit is None or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def over(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(limit, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,29 @@
+"""All SQL of the jobs, tokens and workers tables: nothing else reads or writes them.
+
+The rules that hold here:
+
+* The ``jobs`` table is the only truth; a ticket is written in the statement that makes a job ready.
+* ``attempt`` fences: only the worker that made the attempt can end it.
+* Many rows are locked in the order of their ids, so that two bulk calls cannot deadlock.
+* Only the database's clock decides about time.
+"""
+
+from __future__ import annotations
+
+from hpcjobs_server.database import EVENTS_CHANNEL
+from hpcjobs_server.store.jobs import KeyReused, Place, Store, WorkerInfo
+from hpcjobs_server.store.rows import BadCursor
+from hpcjobs_server.store.work import Claim, Finish, Held, Work
+
+__all__ = [
+    "EVENTS_CHANNEL",
+    "BadCursor",
+    "Claim",
+    "Finish",
+    "Held",
+    "KeyReused",
+    "Place",
+    "Store",
+    "Work",
+    "WorkerInfo",
+]

@@ -1,0 +1,70 @@
+"""What the rows of the jobs table look like to others."""
+
+from __future__ import annotations
+
+import base64
+
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import JobInfo, Progress
+from hpcjobs_server.store.base import Row
+
+INFO = """
+    j.id, j.state, j.name, j.owner, j.queue, j.priority, j.tags, j.meta,
+    j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.reason, j.exit_code, j.attempt,
+    j.max_attempts, j.created_at, j.started_at, j.finished_at,
+    j.version, j.seq, p.done, p.total, p.message, p.at
+"""
+"""The columns that :func:`to_info` needs."""
+
+FROM = "jobs j LEFT JOIN progress p ON p.job_id = j.id AND p.attempt = j.attempt"
+
+
+class BadCursor(Exception):
+    """A cursor that this server did not make."""
+
+
+def to_info(row: Row) -> JobInfo:
+    """The info of a job from a row with the columns of ``INFO``, and ``spec`` where it was asked for."""
+    progress = None
+    if row["done"] is not None:
+        progress = Progress(done=row["done"], total=row["total"], message=row["message"], at=row["at"])
+    state = JobState(row["state"])
+    return JobInfo(
+        id=str(row["id"]),
+        state=state,
+        native_state=state.value,
+        name=row["name"],
+        owner=row["owner"],
+        queue=row["queue"],
+        priority=row["priority"],
+        tags=row["tags"],
+        meta=row["meta"],
+        cancel_requested=row["cancelling"],
+        cancel_reason=row["cancel_reason"],
+        reason=row["reason"],
+        exit_code=row["exit_code"],
+        progress=progress,
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        version=row["version"],
+        spec=row.get("spec"),
+    )
+
+
+def encode_cursor(seq: int) -> str:
+    """A cursor behind the job with this number."""
+    return base64.urlsafe_b64encode(f"s{seq}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> int:
+    """The number in a cursor. Raises ``BadCursor``."""
+    try:
+        seq = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().removeprefix("s"))
+    except ValueError:
+        raise BadCursor(cursor) from None
+    if not 0 <= seq < 2**63 or encode_cursor(seq) != cursor:
+        raise BadCursor(cursor)
+    return seq

@@ -1,0 +1,268 @@
+"""The jobs as a worker sees them: claim, finish, heartbeat, sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+from uuid import UUID
+
+import psycopg
+
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import JobSpec, Progress
+from hpcjobs_server.queue import TICKETS
+from hpcjobs_server.store.base import Database
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """An attempt that a worker has made its own."""
+
+    job_id: str
+    attempt: int
+    owner: str
+    spec: JobSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """An attempt that a worker holds, as the database sees it."""
+
+    job_id: str
+    attempt: int
+    cancel_requested: bool
+    cancel_reason: str | None
+    actor: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """How an attempt ended."""
+
+    job_id: str
+    attempt: int
+    state: JobState
+    reason: str | None = None
+    exit_code: int | None = None
+
+
+_CLAIM = """
+UPDATE jobs SET attempt = attempt + 1, worker_id = %(worker)s, started_at = now(), changed_at = now(),
+    state = CASE WHEN jsonb_array_length(spec -> 'inputs') > 0 THEN 'STAGING' ELSE 'RUNNING' END,
+    reason = NULL, exit_code = NULL, finished_at = NULL, actor = 'worker', version = version + 1
+WHERE id = %(id)s AND state = 'QUEUED' AND attempt = %(attempt)s
+RETURNING attempt, owner, spec
+"""
+
+_STARTED = """
+UPDATE jobs SET state = 'RUNNING', started_at = now(), changed_at = now(), actor = 'worker', version = version + 1
+WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s AND state = 'STAGING'
+"""
+
+# A job that failed by itself and has attempts left is ready again, unless it was asked to stop.
+_FINISH = f"""
+WITH ended AS (
+    UPDATE jobs j SET
+        state = CASE WHEN a.state <> 'FAILED' OR j.attempt >= j.max_attempts THEN a.state
+                     WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELLED' ELSE 'QUEUED' END,
+        finished_at = CASE WHEN a.state = 'FAILED' AND j.attempt < j.max_attempts AND j.cancel_requested_at IS NULL
+                           THEN NULL ELSE now() END,
+        reason = a.reason, exit_code = a.exit_code, worker_id = NULL, cancel_requested_at = NULL,
+        changed_at = now(), actor = 'worker', version = j.version + 1
+    FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[])
+        a (id, attempt, state, reason, exit_code)
+    WHERE j.id = a.id AND j.attempt = a.attempt AND j.worker_id = %(worker)s
+    RETURNING j.*
+), again AS (SELECT * FROM ended WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
+SELECT id, (SELECT count(*) FROM ticket) FROM ended
+"""
+
+_RELEASE = f"""
+WITH released AS (
+    UPDATE jobs SET
+        state = CASE WHEN cancel_requested_at IS NULL THEN 'QUEUED' ELSE 'CANCELLED' END,
+        finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
+        reason = coalesce(cancel_reason, 'its worker stood still'), max_attempts = greatest(max_attempts, attempt + 1),
+        worker_id = NULL, cancel_requested_at = NULL, changed_at = now(), actor = 'worker', version = version + 1
+    WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s
+    RETURNING *
+), again AS (SELECT * FROM released WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
+SELECT id, (SELECT count(*) FROM ticket) FROM released
+"""
+
+_BEAT = """
+WITH me AS (
+    INSERT INTO workers (id, host, pid, cores, busy, running)
+    VALUES (%(worker)s, %(host)s, %(pid)s, %(cores)s, %(busy)s, %(running)s)
+    ON CONFLICT (id) DO UPDATE SET seen_at = now(), busy = excluded.busy, running = excluded.running
+    RETURNING id
+)
+SELECT j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.actor
+FROM me LEFT JOIN jobs j ON j.worker_id = me.id
+"""
+
+# A worker is lost when it was silent for the lease and, on top, for its job's grace time: by then a worker that is cut
+# off has ended the job itself. After Postgres was away nobody is lost for one lease.
+_REAP = f"""
+WITH lost AS (
+    SELECT j.id FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
+    WHERE j.worker_id IS NOT NULL
+      AND coalesce(w.seen_at, j.started_at) < now() - make_interval(secs => %(lease)s + j.grace)
+      AND pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s)
+    ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+), reaped AS (
+    UPDATE jobs j SET
+        state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELLED'
+                     WHEN (j.requeue AND j.lost = 0) OR j.attempt < j.max_attempts THEN 'QUEUED' ELSE 'FAILED' END,
+        finished_at = CASE WHEN j.cancel_requested_at IS NULL
+                            AND ((j.requeue AND j.lost = 0) OR j.attempt < j.max_attempts) THEN NULL ELSE now() END,
+        reason = CASE WHEN j.cancel_requested_at IS NOT NULL
+                      THEN coalesce(j.cancel_reason, 'cancelled') || ' (its worker was lost)'
+                      ELSE 'its worker was lost' END,
+        lost = j.lost + 1, worker_id = NULL, cancel_requested_at = NULL,
+        changed_at = now(), actor = 'reaper', version = j.version + 1
+    FROM lost WHERE j.id = lost.id
+    RETURNING j.*
+), again AS (SELECT * FROM reaped WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
+SELECT id, state, (SELECT count(*) FROM ticket) FROM reaped
+"""
+
+_DEAD_TICKETS = """
+DELETE FROM procrastinate_jobs p WHERE p.status = 'doing' AND p.task_name = 'hpcjobs.run' AND NOT EXISTS (
+    SELECT 1 FROM procrastinate_workers w WHERE w.id = p.worker_id AND w.last_heartbeat > now() - interval '60 s')
+"""
+
+_MISSING_TICKETS = f"""
+WITH missing AS (
+    SELECT j.* FROM jobs j
+    WHERE j.state = 'QUEUED' AND j.changed_at < now() - make_interval(secs => %(age)s) AND NOT EXISTS (
+        SELECT 1 FROM procrastinate_jobs p
+        WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status IN ('todo', 'doing'))
+    ORDER BY j.changed_at LIMIT 1000 FOR SHARE OF j SKIP LOCKED
+), ticket AS ({TICKETS.format(rows="missing")})
+SELECT count(*), (SELECT count(*) FROM ticket) FROM missing
+"""
+
+_PROGRESS = """
+INSERT INTO progress (job_id, attempt, done, total, message, at)
+SELECT a.id, a.attempt, a.done, a.total, a.message, a.at
+FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(dones)s::float8[], %(totals)s::float8[], %(messages)s::text[],
+            %(ats)s::timestamptz[]) a (id, attempt, done, total, message, at)
+JOIN jobs j ON j.id = a.id AND j.attempt = a.attempt
+ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, done = excluded.done, total = excluded.total,
+    message = excluded.message, at = excluded.at, xid = pg_current_xact_id()
+WHERE progress.attempt <= excluded.attempt
+"""
+
+
+class Work(Database):
+    """Everything that a worker asks of the database."""
+
+    async def beat(self, worker: UUID, *, host: str, pid: int, cores: int, busy: int, running: int) -> list[Held]:
+        """Say that a worker is alive, and learn which attempts it holds and which of them were asked to stop."""
+        rows = await self.all(
+            _BEAT, {"worker": worker, "host": host, "pid": pid, "cores": cores, "busy": busy, "running": running}
+        )
+        return [
+            Held(str(row["id"]), row["attempt"], row["cancelling"], row["cancel_reason"], row["actor"])
+            for row in rows
+            if row["id"] is not None
+        ]
+
+    async def leave(self, worker: UUID) -> None:
+        """Say that a worker has ended and holds nothing."""
+        await self.all("DELETE FROM workers WHERE id = %s RETURNING id", [worker])
+
+    async def room_elsewhere(self, worker: UUID, cores: int) -> bool:
+        """Whether another worker that is alive has this many cores free."""
+        rows = await self.all(
+            "SELECT 1 AS x FROM workers WHERE id <> %s AND cores - busy >= %s"
+            " AND seen_at > now() - interval '10 s' LIMIT 1",
+            [worker, cores],
+        )
+        return bool(rows)
+
+    async def hand_back(self, job_id: str, attempt: int, *, delay: float) -> None:
+        """Issue the ticket of an attempt again, for later."""
+        rows = "(SELECT * FROM jobs WHERE id = %(id)s AND state = 'QUEUED' AND attempt = %(attempt)s) q"
+        query = TICKETS.format(rows=rows).replace(
+            "NULL::timestamptz AS not_before", "now() + make_interval(secs => %(delay)s) AS not_before"
+        )
+        with contextlib.suppress(psycopg.errors.UniqueViolation):  # it was issued already
+            await self.all(query, {"id": UUID(job_id), "attempt": attempt, "delay": delay})
+
+    async def claim(self, job_id: str, attempt: int, worker: UUID) -> Claim | None:
+        """Make the next attempt of a job a worker's own; None where the ticket is stale."""
+        rows = await self.all(_CLAIM, {"id": UUID(job_id), "attempt": attempt, "worker": worker})
+        if not rows:
+            return None
+        return Claim(job_id, rows[0]["attempt"], rows[0]["owner"], JobSpec.model_validate(rows[0]["spec"]))
+
+    async def started(self, job_id: str, attempt: int, worker: UUID) -> None:
+        """Say that an attempt's inputs are in place and it runs."""
+        async with self.connection() as connection:
+            await connection.execute(_STARTED, {"id": UUID(job_id), "attempt": attempt, "worker": worker})
+
+    async def finish(self, worker: UUID, ends: Sequence[Finish]) -> set[str]:
+        """End attempts; the ids of those that were still this worker's. The others were taken away: drop them."""
+        rows = await self.all(
+            _FINISH,
+            {
+                "worker": worker,
+                "ids": [UUID(end.job_id) for end in ends],
+                "attempts": [end.attempt for end in ends],
+                "states": [end.state.value for end in ends],
+                "reasons": [end.reason for end in ends],
+                "codes": [end.exit_code for end in ends],
+            },
+        )
+        return {str(row["id"]) for row in rows}
+
+    async def release(self, job_id: str, attempt: int, worker: UUID) -> None:
+        """Give back an attempt that this worker cannot go on with: the job runs again, as if not attempted."""
+        await self.all(_RELEASE, {"id": UUID(job_id), "attempt": attempt, "worker": worker})
+
+    async def report_progress(self, reports: Sequence[tuple[str, int, Progress]]) -> None:
+        """Store how far attempts are; a report of an attempt that is over is dropped."""
+        now = dt.datetime.now(dt.timezone.utc)
+        async with self.connection() as connection:
+            await connection.execute(
+                _PROGRESS,
+                {
+                    "ids": [UUID(job_id) for job_id, _, _ in reports],
+                    "attempts": [attempt for _, attempt, _ in reports],
+                    "dones": [progress.done for _, _, progress in reports],
+                    "totals": [progress.total for _, _, progress in reports],
+                    "messages": [progress.message for _, _, progress in reports],
+                    "ats": [progress.at or now for _, _, progress in reports],
+                },
+            )
+
+    async def sweep(self, *, lease: float, reap: bool = True) -> dict[str, int]:
+        """Put right what was left behind: lost workers' jobs, tickets that are missing or dead, old worker rows.
+
+        Any worker may call it at any time; one at a time does the work.
+
+        Returns:
+            What was done, by name.
+        """
+        async with self.connection() as connection, connection.transaction():
+            lock = await (
+                await connection.execute("SELECT pg_try_advisory_xact_lock(hashtext('hpcjobs.sweep')) AS mine")
+            ).fetchone()
+            if lock is None or not lock["mine"]:
+                return {}
+            done: dict[str, int] = {}
+            if reap:
+                done["reaped"] = (await connection.execute(_REAP, {"lease": lease})).rowcount
+            done["dead_tickets"] = (await connection.execute(_DEAD_TICKETS)).rowcount
+            missing = await (await connection.execute(_MISSING_TICKETS, {"age": min(5.0, lease)})).fetchone()
+            done["new_tickets"] = missing["count"] if missing else 0
+            await connection.execute(
+                "DELETE FROM workers w WHERE seen_at < now() - make_interval(secs => 3600 + 10 * %s)"
+                " AND NOT EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id)",
+                [lease],
+            )
+            return done

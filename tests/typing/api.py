@@ -1,0 +1,92 @@
+"""What type checkers must know of the public names. It is checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from typing_extensions import assert_type
+
+from hpcjobs import (
+    AsyncClient,
+    AsyncJob,
+    CancelResult,
+    Client,
+    Job,
+    JobInfo,
+    JobSpec,
+    JobState,
+    OutputFile,
+    Progress,
+    ServiceInfo,
+    TokenInfo,
+    connect,
+    connect_async,
+)
+
+
+def sync(client: Client, spec: JobSpec) -> None:
+    """The sync facade."""
+    assert_type(connect(), Client)
+    job = client.submit("true", inputs=["a", Path("b")], cores=1, walltime="10m", name="n", tags=["t"])
+    assert_type(job, Job)
+    client.submit(["python", Path("x.py")], inputs={"a": "b"}, memory=1, stderr="separate", walltime=60)
+    client.submit(spec, key="k")
+    client.submit("true", wall_time="10m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.submit(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(job.id, str)
+    assert_type(job.info, JobInfo)
+    assert_type(job.state, JobState)
+    assert_type(job.progress, Progress | None)
+    assert_type(job.exit_code, int | None)
+    assert_type(job.refresh(), Job)
+    assert_type(job.wait(), JobInfo)
+    assert_type(job.result(timeout=3), JobInfo)
+    assert_type(job.cancel(reason="r"), CancelResult)
+    assert_type(job.logs(), str)
+    assert_type(job.logs("stderr", tail=3), str)
+    assert_type(job.logs(follow=True), Iterator[str])
+    assert_type(job.files(), list[OutputFile])
+    assert_type(job.download("x", "*.csv"), list[Path])
+    assert_type(job.watch(), Iterator[JobInfo])
+    job.wait(on_interrupt="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.logs("log")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert_type(client.job("id"), Job)
+    assert_type(client.jobs(state="RUNNING", tag=["t"]), Iterator[Job])
+    assert_type(client.cancel(job), CancelResult)
+    assert_type(client.cancel_many([job, "id"]), list[CancelResult])
+    assert_type(client.wait([job, "id"]), list[JobInfo])
+    assert_type(client.info(), ServiceInfo)
+    assert_type(client.create_token("n", scope="read", expires_in="1d"), TokenInfo)
+    assert_type(client.tokens(), list[TokenInfo])
+    with client as entered:
+        assert_type(entered, Client)
+
+
+async def awaited(client: AsyncClient, spec: JobSpec) -> None:
+    """The async facade."""
+    assert_type(await connect_async(), AsyncClient)
+    job = await client.submit("true", inputs=["a", Path("b")], cores=1, walltime="10m", name="n", tags=["t"])
+    assert_type(job, AsyncJob)
+    await client.submit(spec)
+    await client.submit("true", wall_time="10m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await job, JobInfo)
+    assert_type(await job.refresh(), AsyncJob)
+    assert_type(await job.wait(), JobInfo)
+    assert_type(await job.result(timeout=3), JobInfo)
+    assert_type(await job.cancel(reason="r"), CancelResult)
+    assert_type(await job.logs(), str)
+    assert_type(job.logs(follow=True), AsyncIterator[str])
+    assert_type(await job.files(), list[OutputFile])
+    assert_type(await job.download("x", "*.csv"), list[Path])
+    assert_type(job.watch(), AsyncIterator[JobInfo])
+    assert_type(await client.job("id"), AsyncJob)
+    assert_type(client.jobs(state="RUNNING", tag=["t"]), AsyncIterator[AsyncJob])
+    assert_type(await client.cancel(job), CancelResult)
+    assert_type(await client.cancel_many([job, "id"]), list[CancelResult])
+    assert_type(await client.wait([job, "id"]), list[JobInfo])
+    assert_type(await client.info(), ServiceInfo)
+    assert_type(await client.create_token("n", scope="read", expires_in="1d"), TokenInfo)
+    assert_type(await client.tokens(), list[TokenInfo])
+    async with client as entered:
+        assert_type(entered, AsyncClient)
