@@ -43,10 +43,8 @@ docs: $(ALL)  ## the documentation, without a warning, and its examples as tests
 bench: $(ALL)  ## measure, and write the figures to docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-# The fonts that the picture would fetch from the network are left out; it looks the same in any monospaced font.
 picture: $(RUNTIME)  ## take the README's picture of the demo anew
 	PATH="$(abspath $(BIN)):$$PATH" script -qec "stty cols 100 rows 45; hpcjobs demo --svg docs/_static/demo.svg" /dev/null
-	sed -i '/@font-face {/,/^    }/d' docs/_static/demo.svg
 
 # Needs every supported interpreter: make pins PYTHONS="python3.10 python3.11 python3.12 python3.13"
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
@@ -68,7 +66,6 @@ $(BIN)/python:
 	else \
 	  echo "$(PYTHON) has neither ensurepip nor pip; on Debian: apt-get install python3-venv" >&2; exit 1; \
 	fi
-	@touch -c $@
 
 $(RUNTIME): $(DECLARED) | $(BIN)/python
 	@echo "installing into $(VENV) ..."

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from hpcjobs._version import __version__
 
-# Not typing.TYPE_CHECKING: a job that imports hpcjobs.runtime must not pay for typing.
-TYPE_CHECKING = False
+# Not typing.TYPE_CHECKING: a job that imports hpcjobs.runtime must not pay for typing. Not a plain False either: some
+# editors would then not look at the names below.
+TYPE_CHECKING = bool(0)
 if TYPE_CHECKING:
     from hpcjobs.client import AsyncClient, Client, connect, connect_async
     from hpcjobs.errors import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -81,6 +80,8 @@ class FileBody:
         Raises:
             InputError: The file changed since it was hashed, or can no longer be read.
         """
+        import asyncio  # not at the top: what is sync does without it
+
         file = await asyncio.to_thread(self._open)
         with file:
             sent = 0

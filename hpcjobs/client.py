@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -755,6 +754,8 @@ async def connect_async(
         ConfigError: The profile, the address or the token cannot be used.
         NoService: There is no service, and none can be started.
     """
+    import asyncio
+
     make = functools.partial(AsyncClient, target, token=token, timeout=timeout, retry=retry, start=start)
     return await asyncio.to_thread(make)
 

@@ -33,11 +33,8 @@ import importlib
 import importlib.util
 import json
 import os
-import shlex
 import stat
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.parse
 import warnings
@@ -358,12 +355,17 @@ def _file_token(path: Path) -> str:
 
 
 def _warn_if_readable(path: Path) -> None:
+    import shlex
+
     with contextlib.suppress(OSError):
         if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
             warnings.warn(f"others can read the token in {path}; say: chmod 600 {shlex.quote(str(path))}", stacklevel=2)
 
 
 def _command_token(command: str | Sequence[str], profile: str) -> str:
+    import shlex
+    import subprocess
+
     shown = command if isinstance(command, str) else shlex.join(command)
     try:
         done = subprocess.run(
@@ -495,6 +497,8 @@ def _dumped(document: Any, default: str | None) -> str:
 
 def _write_private(where: Path, text: str) -> None:
     """Replace a file at once, readable by its owner only; a link stays a link."""
+    import tempfile
+
     target = Path(os.path.realpath(where))
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -590,6 +594,10 @@ def start_local(data: Path | None = None, *, say: Callable[[str], None] | None =
     Raises:
         NoService: If ``hpcjobs-server`` is not installed, or the service does not answer within a minute: says why.
     """
+    import shlex
+    import subprocess
+    import tempfile
+
     folder = data or data_folder()
     if importlib.util.find_spec("hpcjobs_server") is None:
         raise NoService(_nothing_found(folder))

@@ -7,7 +7,6 @@ connections, because one connection cannot serve two processes.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import threading
@@ -21,10 +20,12 @@ from hpcjobs.models import JobInfo
 from hpcjobs.protocol import Emit, Op
 from hpcjobs.retrying import RetryPolicy
 from hpcjobs.transport import AsyncDriver, Driver
-from hpcjobs.watching import Watcher
 
 if TYPE_CHECKING:
+    import asyncio
+
     from hpcjobs.services.base import Service
+    from hpcjobs.watching import Watcher
 
 T = TypeVar("T")
 
@@ -48,19 +49,46 @@ class _Session:
         self._timeout = timeout
         self._retry = retry or RetryPolicy()
         self._closed = False
-        # The watcher tries again by itself, and says so.
-        self.watcher = Watcher(service, functools.partial(AsyncDriver, service, timeout=timeout, retry=_ONCE))
-        # A client that was forgotten takes its thread along. The watcher knows nothing of the session.
-        self._forgotten = weakref.finalize(self, self.watcher.abandon)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything that belongs to one process."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._watcher: Watcher | None = None
 
     @property
     def closed(self) -> bool:
         """Whether the client was closed."""
         return self._closed
 
+    @property
+    def watcher(self) -> Watcher:
+        """What watches the jobs; made on first need, because most of its cost is that of asyncio."""
+        self._check_open()
+        with self._lock:
+            if self._watcher is None:
+                from hpcjobs.watching import Watcher
+
+                # It tries again by itself, and says so.
+                open_driver = functools.partial(AsyncDriver, self.service, timeout=self._timeout, retry=_ONCE)
+                self._watcher = Watcher(self.service, open_driver)
+                # A client that was forgotten takes its thread along. The watcher knows nothing of the session.
+                weakref.finalize(self, self._watcher.abandon)
+            return self._watcher
+
     def _check_open(self) -> None:
+        """Called before anything is used.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
         if self._closed:
             raise ClientClosed
+        if self._pid != os.getpid():
+            # Forked. What the parent has open is kept, so that nothing of it is closed here, but it is not used.
+            self._inherited = dict(vars(self))
+            self._begin()
 
     def _until_ended(
         self, jobs: Mapping[str, JobInfo | None], timeout: float | None, progress: bool | None, learn: waiting.Learn
@@ -77,12 +105,9 @@ class _Session:
 class Session(_Session):
     """Runs operations and waits by blocking the thread."""
 
-    def __init__(self, service: Service, *, timeout: float, retry: RetryPolicy | None) -> None:
-        super().__init__(service, timeout=timeout, retry=retry)
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+    def _begin(self) -> None:
+        super()._begin()
         self._driver: Driver | None = None
-        self._driver_forgotten: weakref.finalize[..., Session] | None = None
 
     @property
     def driver(self) -> Driver:
@@ -91,22 +116,15 @@ class Session(_Session):
         Raises:
             ClientClosed: The client was closed.
         """
-        driver = self._driver
-        if driver is None or self._closed or self._pid != os.getpid():
-            driver = self._open()
-        return driver
-
-    def _open(self) -> Driver:
         self._check_open()
-        if self._pid != os.getpid():  # forked: the connections are the parent's, and so may be whoever holds the lock
-            self._lock, self._pid = threading.Lock(), os.getpid()
-            self._inherited = self._driver  # kept, so that nothing of the parent's is closed here
-            self._driver = None
-        with self._lock:
-            if self._driver is None:
-                self._driver = Driver(self.service, timeout=self._timeout, retry=self._retry)
-                self._driver_forgotten = weakref.finalize(self, self._driver.close)
-            return self._driver
+        driver = self._driver
+        if driver is None:
+            with self._lock:
+                driver = self._driver
+                if driver is None:
+                    driver = self._driver = Driver(self.service, timeout=self._timeout, retry=self._retry)
+                    weakref.finalize(self, driver.close)
+        return driver
 
     def run(self, op: Op[T]) -> T:
         """Run an operation to its end."""
@@ -170,21 +188,19 @@ class Session(_Session):
 
     def close(self) -> None:
         """Close all connections and end the watching thread; may be called twice."""
+        mine = self._pid == os.getpid()
         self._closed = True
-        self.watcher.close()
-        self._forgotten.detach()
-        if self._driver is not None and self._pid == os.getpid():
+        if mine and self._watcher is not None:
+            self._watcher.close()
+        if mine and self._driver is not None:
             self._driver.close()
-            if self._driver_forgotten is not None:
-                self._driver_forgotten.detach()
 
 
 class AsyncSession(_Session):
     """Runs operations and waits in the event loop that is running."""
 
-    def __init__(self, service: Service, *, timeout: float, retry: RetryPolicy | None) -> None:
-        super().__init__(service, timeout=timeout, retry=retry)
-        self._pid = os.getpid()
+    def _begin(self) -> None:
+        super()._begin()
         self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopDriver] = weakref.WeakKeyDictionary()
         self._cancelling: set[asyncio.Task[None]] = set()
 
@@ -194,10 +210,9 @@ class AsyncSession(_Session):
         Raises:
             ClientClosed: The client was closed.
         """
+        import asyncio
+
         self._check_open()
-        if self._pid != os.getpid():
-            self._inherited, self._pid = self._drivers, os.getpid()
-            self._drivers = weakref.WeakKeyDictionary()
         loop = asyncio.get_running_loop()
         opened = self._drivers.get(loop)
         if opened is None:
@@ -229,6 +244,8 @@ class AsyncSession(_Session):
         learn: waiting.Learn,
     ) -> list[JobInfo]:
         """Wait until all jobs have ended: see :func:`hpcjobs.waiting.until_ended`."""
+        import asyncio
+
         _check_choice(on_interrupt)
         last = _Last(jobs, learn)
         result: list[JobInfo] = []
@@ -275,6 +292,8 @@ class AsyncSession(_Session):
             wait.close()
 
     async def _cancel_going(self, infos: Sequence[JobInfo]) -> None:
+        import asyncio
+
         async def send() -> None:
             ids = [info.id for info in infos if not info.terminal]
             order = operations.cancel_many(self.service, ids, reason=None, abort=True, delete=False)
@@ -292,11 +311,14 @@ class AsyncSession(_Session):
 
     async def close(self) -> None:
         """Close the connections of the running loop and end the watching thread; may be called twice."""
+        import asyncio
+
+        mine = self._pid == os.getpid()
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(None, self.watcher.close)
-        self._forgotten.detach()
+        if mine and self._watcher is not None:
+            await asyncio.to_thread(self._watcher.close)
         opened = self._drivers.pop(asyncio.get_running_loop(), None)
-        if opened is not None:
+        if mine and opened is not None:
             await opened.close()
 
 

@@ -7,7 +7,6 @@ from several event loops. Everything else is written once, in operations.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
@@ -23,6 +22,8 @@ from hpcjobs.retrying import DEFAULT, RetryPolicy, retried
 from hpcjobs.wire import ERRORS, Wire
 
 if TYPE_CHECKING:
+    import asyncio
+
     from httpx_sse import ServerSentEvent
 
     from hpcjobs.services.base import Service
@@ -286,6 +287,8 @@ class AsyncDriver:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; those of loops that have ended are dropped."""
+        import asyncio  # not at the top: what is sync does without it
+
         self._is_closed = True
         with self._lock:
             client = self._clients.pop(asyncio.get_running_loop(), None)
@@ -296,6 +299,8 @@ class AsyncDriver:
     async def _do(self, effect: Effect) -> Any:
         if type(effect) is Request:
             return await self._send(effect)
+        import asyncio  # not at the top: what is sync does without it
+
         if isinstance(effect, Sleep):
             await asyncio.sleep(effect.seconds)
             return None
@@ -312,6 +317,8 @@ class AsyncDriver:
         return Response(response.status_code, response.headers, response.content)
 
     def _client(self) -> httpx.AsyncClient:
+        import asyncio  # not at the top: what is sync does without it
+
         if self._is_closed:
             raise _closed()
         loop = asyncio.get_running_loop()

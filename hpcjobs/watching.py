@@ -539,8 +539,13 @@ class Watcher:
         self._blocked = self._clock() + max(pause, self._service.capabilities.min_poll)
         if self._outage is None:
             where = self._service.base_url or self._service.name
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self._announce(f"lost the connection to {where} at {_time_of_day()}, trying again ({why})", outage=True)
+            # That nothing answers says it all; what a service or a proxy says instead of an answer is worth telling.
+            why = (
+                ""
+                if isinstance(error, TransportError)
+                else f" ({(str(error) or type(error).__name__).splitlines()[0]})"
+            )
+            self._announce(f"lost the connection to {where} at {_time_of_day()}, trying again{why}", outage=True)
 
     def _back(self) -> None:
         """The service answered."""

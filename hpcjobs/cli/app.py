@@ -239,7 +239,7 @@ def _misused(error: Any, *, as_json: bool) -> int:
     """Say that the command line cannot be used, and which help to read."""
     from hpcjobs.cli.output import error_line
 
-    message = str(error.format_message()).rstrip(".")
+    message = str(error.format_message()).removeprefix("Invalid value: ").rstrip(".")
     context = getattr(error, "ctx", None)
     error_line(f"{message} (see: {context.command_path if context else 'hpcjobs'} --help)")
     if as_json:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Examples:
-  hpcjobs cancel 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e --reason 'wrong damping'
+  hpcjobs cancel "$id" --reason 'wrong damping'
   hpcjobs list --ids-only --state QUEUED | hpcjobs cancel - --reason 'new data'
   hpcjobs cancel "$id" --confirm 30s --strict && echo 'it is cancelled'
 """

@@ -12,8 +12,8 @@ from hpcjobs.cli.settings import PLAIN, Command, Settings
 
 EXAMPLES = """\
 Examples:
-  hpcjobs download 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e results/
-  hpcjobs download 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e --pattern '*.csv' --pattern 'plots/*'
+  hpcjobs download "$id" results/
+  hpcjobs download "$id" --pattern '*.csv' --pattern 'plots/*'
 """
 
 app = typer.Typer(**PLAIN)

@@ -48,7 +48,7 @@ Exit codes:
        did not happen
   2    the command line or the configuration cannot be used
   3    no service, or no usable answer from it
-  4    not allowed: no token, a wrong or expired one, or one of too small a scope
+  4    not allowed: no token, a wrong or expired one, or too small a scope
   5    no such job or token
   6    refused by the service, or a job that cannot be asked for like this
   124  the time to wait was over (the job goes on)

@@ -22,7 +22,7 @@ EXAMPLES = """\
 Examples:
   hpcjobs list --state active
   hpcjobs list --state FAILED --since 2h --tag sweep
-  hpcjobs list --ids-only --state QUEUED | hpcjobs cancel - --reason 'wrong input'
+  hpcjobs list --ids-only --state QUEUED | hpcjobs cancel - --reason 'bad data'
 """
 
 TABLE_LIMIT = 50

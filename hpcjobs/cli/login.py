@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
   hpcjobs login https://jobs.example.edu --profile campus
-  pass show campus | hpcjobs login https://jobs.example.edu --profile campus --token -
+  pass show campus | hpcjobs login --profile campus --token -
 """
 
 DEFAULT_NAME = "default"

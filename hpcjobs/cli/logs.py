@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 Examples:
-  hpcjobs logs 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e --tail 20
-  hpcjobs logs -f 0192f0c4-8c5e-7b60-9d1c-3f4a5b6c7d8e | grep --line-buffered residual
+  hpcjobs logs "$id" --tail 20
+  hpcjobs logs -f "$id" | grep --line-buffered residual
 """
 
 STREAMS = ("stdout", "stderr")
@@ -47,9 +46,9 @@ def logs(
         int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N lines, and what follows.")
     ] = None,
 ) -> None:
-    """Print what a job wrote, byte by byte as it wrote it.
+    """Print what a job wrote.
 
-    With --json: lines of JSON, each with a piece of the log as text. Exits with 0 however the job ended.
+    Byte by byte as it wrote it. With --json: lines of JSON, each with a piece of the log as text. Exits with 0 however the job ended.
     """
     from hpcjobs.cli import waits
 
@@ -79,9 +78,7 @@ def print_log(client: Client, job_id: str, *, stream: str, follow: bool, tail: i
         from hpcjobs.cli import output
 
         if not as_json:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            output.raw(data)
         elif text := decoder.decode(data, final):
             output.json_line({"id": job_id, "stream": stream, "text": text})
 

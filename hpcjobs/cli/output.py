@@ -55,6 +55,17 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=sys.stderr if stderr else sys.stdout, highlight=False, markup=False, emoji=False)
 
 
+def raw(data: bytes) -> None:
+    """Write bytes on stdout as they are, at once."""
+    sys.stdout.flush()
+    out = sys.stdout.buffer
+    left = memoryview(data)
+    while left:
+        # With PYTHONUNBUFFERED a write may be a part of it.
+        left = left[out.write(left) :]
+    out.flush()
+
+
 def plain(value: Any) -> Any:
     """``value`` as JSON has it: models become objects."""
     if hasattr(value, "model_dump"):

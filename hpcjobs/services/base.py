@@ -82,7 +82,7 @@ class Service(abc.ABC):
 
     name: str = "service"
     base_url: str = ""
-    capabilities: Capabilities = Capabilities()
+    capabilities: Capabilities = Capabilities.model_construct()  # constants need no validation at import
     auth: httpx.Auth | None = None
 
     @abc.abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 
@@ -44,6 +43,8 @@ class BearerAuth(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Sign ``request``; after a 401 once more with a fresh token."""
+        import asyncio  # not at the top: what is sync does without it
+
         token = self._token or await asyncio.to_thread(self._fresh, None)
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request

@@ -59,7 +59,7 @@ class ReferenceService(Service):
     """
 
     name = "reference server"
-    capabilities = Capabilities(
+    capabilities = Capabilities.model_construct(
         idempotent_submit=True,
         abort_false=True,
         cancel_reason=True,

@@ -52,14 +52,20 @@ NoListen = Annotated[
 
 
 def serve(  # noqa: PLR0917 - each is an option, which has a name
-    host: Annotated[str | None, typer.Option(help="Where to listen. Default: 127.0.0.1.", show_default=False)] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where to listen. Default: 127.0.0.1.", show_default=False)
+    ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The port; 0 for a free one. Default: 8765.", show_default=False),
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="The port; 0 for a free one. Default: 8765.", show_default=False
+        ),
     ] = None,
     data: Data = None,
     database_url: DatabaseUrl = None,
-    executor: Annotated[str | None, typer.Option(help="How jobs are run. Default: local.", show_default=False)] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How jobs are run. Default: local.", show_default=False)
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, max=1000, metavar="N", help="Worker processes. Default: 1.", show_default=False),
@@ -128,7 +134,9 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
 def worker(  # noqa: PLR0917 - each is an option, which has a name
     data: Data = None,
     database_url: DatabaseUrl = None,
-    executor: Annotated[str | None, typer.Option(help="How jobs are run. Default: local.", show_default=False)] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How jobs are run. Default: local.", show_default=False)
+    ] = None,
     cores: Cores = None,
     queue: Annotated[
         list[str] | None,

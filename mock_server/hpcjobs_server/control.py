@@ -20,6 +20,10 @@ START = 180.0
 """Seconds within which a service in the background must answer."""
 
 
+MEETINGS = 10
+"""How many supervisors that follow each other are ended before this is given up."""
+
+
 class DetachError(Exception):
     """The service in the background did not come up; the message says why."""
 
@@ -166,26 +170,24 @@ def stop(settings: Settings, *, now: bool = False) -> bool:
         Whether there was anything to end.
     """
     folder = DataFolder(settings.data)
+    found = False
     if not folder.run.is_dir():
-        return False
-    # It may have the lock and not have said yet who it is.
-    for _ in processes.pauses(10.0):
-        supervisor = folder.supervisor
-        if supervisor is not None:
+        return found
+    for _ in range(MEETINGS):
+        if (supervisor := folder.supervisor) is not None:
+            found = True
             supervisor.send(signal.SIGQUIT if now else signal.SIGTERM)
             while not supervisor.wait(60.0):
                 pass  # jobs may run for days; whoever waits here ends it with Ctrl-C
-            if _nothing_left(folder):
-                return True
-        elif folder.lock():
+        elif folder.lock(wait=5.0):  # one that has it has not said who it is yet
             try:
-                if _nothing_left(folder):
-                    return False
-                Supervisor(settings).finish(abort=now)
+                if not _nothing_left(folder):
+                    found = True
+                    Supervisor(settings, messages=sys.stderr).finish(abort=now)
             finally:
                 folder.unlock()
-            return True
-    return False
+            break
+    return found
 
 
 def _nothing_left(folder: DataFolder) -> bool:

@@ -53,7 +53,9 @@ class DataFolder:
             known = mark.read_text(encoding="ascii", errors="replace").strip() if mark.exists() else ""
             others = [] if known else [item.name for item in self.path.iterdir() if item.name not in OURS | OF_THE_DEMO]
         except FileExistsError:
-            raise DataError(f"{self.path} cannot be a data folder: it is a file. Choose a folder with --data") from None
+            raise DataError(
+                f"{self.path} cannot be a data folder: it is a file, or below one. Choose a folder with --data"
+            ) from None
         except OSError as error:
             raise DataError(f"{self.path} cannot be a data folder: {error.strerror}. Choose one with --data") from error
         if found.st_uid != os.geteuid():

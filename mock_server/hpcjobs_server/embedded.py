@@ -139,17 +139,19 @@ class EmbeddedPostgres:
             EmbeddedError: It cannot be ended.
         """
         child = self._postmaster()
+        sockets = self._sockets()
         if child is not None:
-            sockets = self._sockets()
             end = ((signal.SIGINT, timeout), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
             if not child.stop(signals=end):
                 raise EmbeddedError(f"Postgres (process {child.pid}) does not end")
             self._end_orphans()
-            if sockets is not None:
-                with contextlib.suppress(OSError):
-                    sockets.rmdir()
+        if sockets is not None and sockets != self._home and _free_sockets(sockets):
+            with contextlib.suppress(OSError):
+                sockets.rmdir()
         self._child = None
-        self.record.unlink(missing_ok=True)
+        known = processes.read_json(self.record)
+        if known is None or known.get("host") == platform.node():  # another host's is the only trace of what runs there
+            self.record.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """End it and remove the database with everything in it, also where that is not in the data folder.

@@ -160,6 +160,11 @@ class Feed:
         """How many streams are open."""
         return len(self._connections)
 
+    @property
+    def watches(self) -> int:
+        """How many followers wait for a change of a job."""
+        return sum(map(len, self._watches.values()))
+
     def start(self) -> None:
         """Begin to read."""
         self._tasks = [

@@ -14,6 +14,7 @@ import http
 import json
 import logging
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -149,6 +150,27 @@ def database_away() -> Problem:
     )
 
 
+class _Outage:
+    """Tells the log of an outage now and then, not once a request."""
+
+    every = 5.0
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self._told, self._more = float("-inf"), 0
+
+    def tell(self, error: Exception) -> None:
+        if time.monotonic() - self._told < self.every:
+            self._more += 1
+            return
+        since = f" ({self._more} more since the last line)" if self._more else ""
+        self._told, self._more = time.monotonic(), 0
+        logger.warning("the database is away%s: %s: %s", since, type(error).__name__, " ".join(str(error).split()))
+
+
+_outage = _Outage()
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem that an exception is to the client.
 
@@ -157,7 +179,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, DATABASE_AWAY):
-        logger.warning("the database is away: %s: %s", type(error).__name__, " ".join(str(error).split()))
+        _outage.tell(error)
         return database_away()
     if isinstance(error, psycopg.DataError):
         return invalid([("", "it has a value that cannot be stored: a NUL character, a NaN, or a number out of range")])

@@ -22,10 +22,12 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from hpcjobs._version import __version__
 from hpcjobs_server import console, processes
@@ -151,14 +153,16 @@ class Supervisor:
     Args:
         settings: What was asked for.
         detached: Whether it runs in the background, with its output in a log.
+        messages: Where the operator reads; None for the standard output.
     """
 
-    def __init__(self, settings: Settings, *, detached: bool = False) -> None:
+    def __init__(self, settings: Settings, *, detached: bool = False, messages: TextIO | None = None) -> None:
         self.folder = DataFolder(settings.data)
         token_file = settings.token_file and Path(os.path.abspath(settings.token_file.expanduser()))  # noqa: PTH100
         self.asked = settings.model_copy(update={"data": self.folder.path, "token_file": token_file})
         self.settings = self.asked
         self.detached = detached
+        self._messages = messages
         self.postgres = None if settings.database_url else EmbeddedPostgres(self.folder.path)
         self.port = settings.port
         self.api = Kept("api", self._start_api, self.folder.logs / "api.log")
@@ -225,7 +229,7 @@ class Supervisor:
         self.folder.announce("starting")
         self._database()
         self._heed(signals)
-        self._prepare_database()
+        self._prepare_database(signals)
         self._heed(signals)
         self._adopt_or_start_api(last_port if isinstance(last_port, int) else 0)
         self._arrange_workers()
@@ -255,25 +259,32 @@ class Supervisor:
             self._adopted.append(f"Postgres (process {ran})")
         self.settings = self.settings.model_copy(update={"database_url": url})
 
-    def _prepare_database(self) -> None:
-        try:
-            done = subprocess.run(
+    def _prepare_database(self, signals: Signals) -> None:
+        """Bring the schema up to date, and have a token for the user."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+            process = subprocess.Popen(
                 [sys.executable, "-m", "hpcjobs_server.prepare"],
                 env=self._environ(self.settings.environ()),
-                check=False,
-                capture_output=True,
-                text=True,
-                errors="replace",
                 stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
                 cwd="/",
-                timeout=PREPARATION,
                 start_new_session=True,
             )
-        except subprocess.TimeoutExpired:
-            raise StartError(f"the database's schema was not ready after {PREPARATION:g} s") from None
-        if done.returncode:
-            # What is meant for the operator is one line; a trace has many, and all of them are of use.
-            raise StartError(done.stderr.strip() or f"the database could not be prepared (exit code {done.returncode})")
+            end = time.monotonic() + PREPARATION
+            try:
+                while process.poll() is None:
+                    if time.monotonic() > end:
+                        raise StartError(f"the database's schema was not ready after {PREPARATION:g} s")
+                    self._heed(signals, 0.05)  # its end is a signal, too
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+            if process.returncode:
+                said.seek(0)
+                text = said.read().strip()
+                raise StartError(text or f"the database could not be prepared (exit code {process.returncode})")
 
     def _environ(self, settings: Mapping[str, str]) -> dict[str, str]:
         """A child's environment: this one's, but for other settings of the server."""
@@ -565,7 +576,7 @@ class Supervisor:
     def say(self, text: str) -> None:
         """Tell the operator; in the log each message has its time."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S ") if self.detached else ""
-        console.say(f"{stamp}{text}")
+        console.say(f"{stamp}{text}", stream=self._messages)
 
     def _fail(self, text: str, code: int = 1) -> int:
         console.complain(text)

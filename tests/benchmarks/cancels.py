@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 import threading
 import time
 
@@ -50,14 +51,26 @@ def once(client: Client) -> tuple[float, float]:
     return gone.at - start, answered - start
 
 
+def bare() -> float:
+    """Seconds from a signal to the end of a process that was started here."""
+    with subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL) as process:
+        gone = Gone(process.pid)
+        gone.start()
+        start = time.perf_counter()
+        process.terminate()
+        gone.join(60)
+    assert gone.at is not None
+    return gone.at - start
+
+
 def run(bench: Bench) -> list[Figure]:
     times = bench.rounds(200, 10)
     with bench.service(workers=1, cores=2) as service, service.client() as client:
         bench.say(f"{times} jobs, one after the other")
         for _ in range(3):
             once(client)
-        found = [once(client) for _ in range(times)]
-    gone, answered = [one for one, _ in found], [other for _, other in found]
+        found = [(*once(client), bare()) for _ in range(times)]
+    gone, answered, floor = ([row[column] for row in found] for column in range(3))
     return [
         Figure(
             "cancels",
@@ -70,5 +83,13 @@ def run(bench: Bench) -> list[Figure]:
         Figure("cancels", "the same, p99", percentile(gone, 99) * 1e3, "ms", Goal(100), f"n={len(gone)}"),
         Figure(
             "cancels", "the call of `cancel` itself, p50", percentile(answered, 50) * 1e3, "ms", None, spread(answered)
+        ),
+        Figure(
+            "cancels",
+            "for comparison: from SIGTERM by hand to the end of the process, p50",
+            percentile(floor, 50) * 1e3,
+            "ms",
+            None,
+            spread(floor),
         ),
     ]

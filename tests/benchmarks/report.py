@@ -36,19 +36,24 @@ def machine() -> str:
     return ", ".join(parts)
 
 
+def business() -> str:
+    """How much else the machine had to do."""
+    return "load average at the end " + ", ".join(f"{load:.1f}" for load in os.getloadavg())
+
+
 def for_terminal(figures: Sequence[Figure]) -> str:
     """A table in plain text."""
     lines = []
     for figure in figures:
         goal = f"goal {figure.goal}: {verdict(figure)}" if figure.goal else ""
         lines += [f"{figure.measure:11s} {number(figure):>9s}  {goal:20s} {figure.what}", f"{'':44s}{figure.detail}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{machine()}; {business()}"])
 
 
 def for_document(figures: Sequence[Figure], *, now: dt.datetime) -> str:
     """A table in Markdown."""
     lines = [
-        f"{now:%Y-%m-%d}: {machine()}.",
+        f"{now:%Y-%m-%d}: {machine()}; {business()}.",
         "",
         "| measure | what | figure | goal | | behind it |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -79,5 +84,11 @@ def for_programs(figures: Sequence[Figure]) -> str:
         for figure in figures
     ]
     return json.dumps(
-        {"machine": machine(), "at": dt.datetime.now(dt.timezone.utc).isoformat(), "figures": told}, indent=2
+        {
+            "machine": machine(),
+            "load": os.getloadavg(),
+            "at": dt.datetime.now(dt.timezone.utc).isoformat(),
+            "figures": told,
+        },
+        indent=2,
     )

@@ -59,6 +59,9 @@ async def test_the_same_key_and_body_make_one_job_and_another_body_is_refused(ap
     assert other.json()["code"] == "key_reused"
     found = await api.http.get("/v1/jobs", params={"key": "k-1"})
     assert [item["id"] for item in found.json()["items"]] == [first.json()["id"]]
+    async with api.client("root", "admin") as admin:  # keys are each owner's own
+        assert (await admin.get("/v1/jobs", params={"key": "k-1"})).json()["items"] == []
+        assert (await admin.post("/v1/jobs", json={"command": "false"}, headers=headers)).status_code == 201
 
 
 async def test_a_key_that_was_accepted_stays_accepted_though_the_job_could_not_run_any_more(

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +53,7 @@ def until_it_says(demo: subprocess.Popen[bytes], folder: Path, text: str) -> Non
     assert text in story(folder), story(folder)
 
 
+@pytest.mark.timeout(400)  # half a minute on an idle machine with two cores
 def test_the_demo_runs_to_its_end_also_after_one_that_was_killed(tmp_path: Path) -> None:
     """A run that is killed leaves a service behind; the next one clears it away, and all it says is so."""
     data, results = tmp_path / "data", tmp_path / "results"
@@ -63,15 +63,13 @@ def test_the_demo_runs_to_its_end_also_after_one_that_was_killed(tmp_path: Path)
         demo.wait(10)
         assert place.processes_of(data), "the service should have outlived a demo that was killed"
 
-        began = time.monotonic()
         with started(data, results) as again:
-            code = again.wait(150)
-        told, took = story(tmp_path), time.monotonic() - began
+            code = again.wait(250)
+        told = story(tmp_path)
 
         assert code == 0, told
         assert place.processes_of(data) == []
         assert not data.exists()
-    assert took < 120, told
 
     assert "2 before, 2 after" in told
     assert told.count("CANCEL_REQUESTED") == 1
@@ -88,6 +86,17 @@ def test_the_demo_runs_to_its_end_also_after_one_that_was_killed(tmp_path: Path)
     for path in spectra:
         damping = float(path.parent.name.removeprefix("spectrum-"))
         assert len(sweep.read_spectrum(path, damping).periods) == 200
+
+    # The three commands at the end are no decoration.
+    submit, watch, stop = re.findall(r"^  \$ (.+)$", told, re.MULTILINE)[-3:]
+    shell = f"set -e; trap '{stop} --now' EXIT; id=$({submit}); {watch.replace('ID', '$id')}"
+    env = {**os.environ, "HPCJOBS_DATA": str(tmp_path / "own")}
+    done = subprocess.run(
+        ["sh", "-c", shell], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FINISHED" in done.stdout
+    assert "has ended" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

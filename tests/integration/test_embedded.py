@@ -88,9 +88,12 @@ def test_start_gives_a_url_that_works_and_stop_leaves_no_process(fresh: Path) ->
     assert ask(url, "SHOW fsync") == "on"
     assert ask(url, "SHOW data_checksums") == "on"
     assert ask(url, "SHOW max_connections") == "200"
+    sockets = postgres._sockets()
+    assert sockets is not None
     postgres.stop()
     assert not postgres.running
     assert parts(postgres) == []
+    assert not sockets.exists()
     assert not postgres.record.exists()
     assert postgres.log.read_text().count("database system is shut down") == 1
 
@@ -172,6 +175,7 @@ def test_a_stale_pid_file_whose_number_is_now_another_process_is_no_obstacle(dat
     postgres = EmbeddedPostgres(data)
     postgres.start()
     kill(postgres)
+    assert postgres.pid is None
     file = postgres._pgdata / "postmaster.pid"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
@@ -258,6 +262,9 @@ def test_a_database_that_may_run_on_another_host_is_refused(data: Path) -> None:
     kill(postgres)
     processes.write_json(postgres.record, {**told, "host": "node17", "birth": "another-boot:1"})
     with pytest.raises(EmbeddedError, match=r"node17 and was not ended there.*remove"):
+        postgres.start()
+    postgres.stop()  # which knows of nothing to stop, and must not forget the other host
+    with pytest.raises(EmbeddedError, match="node17"):
         postgres.start()
     # The same machine under a new name, such as a container that was made anew, is no other host.
     processes.write_json(postgres.record, {**told, "host": "node17"})

@@ -533,9 +533,9 @@ def test_a_database_that_does_not_answer_is_an_error_without_its_password(data: 
 @pytest.mark.parametrize(
     ("arguments", "env", "text"),
     [
-        (["--port", "70000"], {}, "70000"),
-        (["--workers", "-1"], {}, "-1"),
-        (["--workers", "many"], {}, "many"),
+        (["--port", "70000"], {}, "'--port': Input should be less than or equal to 65535"),
+        (["--workers", "-1"], {}, "'--workers'"),
+        (["--workers", "many"], {}, "'--workers'"),
         (["--executor", "magic"], {}, "no executor 'magic'; there is: local"),
         (["--database-url", "mysql://x"], {}, "--database-url must be a URL such as postgresql://"),
         (["--stop", "--status"], {}, "only one of --detach, --stop and --status"),
@@ -564,7 +564,7 @@ def test_a_folder_that_cannot_be_a_data_folder_is_refused_and_left_as_it_is(tmp_
     assert [path.name for path in project.iterdir()] == ["paper.tex"]
     with pytest.raises(DataError, match="it is a file"):
         DataFolder(project / "paper.tex").prepare()
-    with pytest.raises(DataError, match="Not a directory"):
+    with pytest.raises(DataError, match="or below one"):
         DataFolder(project / "paper.tex" / "data").prepare()
     newer = tmp_path / "newer"
     newer.mkdir()

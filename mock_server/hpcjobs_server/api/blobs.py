@@ -20,7 +20,7 @@ _BUFFER = 1024 * 1024
 """Bytes that are collected before they are hashed and written, in one call to a thread."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-router = APIRouter(tags=["inputs"])
+router = APIRouter(prefix="/v1", tags=["inputs"])
 
 
 @router.head(

@@ -30,7 +30,7 @@ MOST_IDS = 1000
 _LARGEST_CURSOR = 2**63 - 1
 _CHUNK = 64 * 1024
 
-router = APIRouter(tags=["events"])
+router = APIRouter(prefix="/v1", tags=["events"])
 
 
 @router.get(
@@ -73,8 +73,9 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, request: Request, caller: Caller, ids: frozenset[str] | None, after: int | None) -> None:
-        super().__init__(None, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Content-Length": "0"})
-        del self.headers["content-length"]  # it has none
+        # not super().__init__: that would give it a body, and with it a length
+        self.status_code, self.background = 200, None
+        self.init_headers({"X-Accel-Buffering": "no"})
         self._request, self._caller, self._ids, self._after = request, caller, ids, after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

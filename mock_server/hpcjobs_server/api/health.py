@@ -22,7 +22,7 @@ from hpcjobs_server.problems import database_away
 _PATIENCE = 3.0
 """Seconds for which the database may take to answer before it counts as away."""
 
-router = APIRouter(tags=["service"])
+router = APIRouter(prefix="/v1", tags=["service"])
 outside = APIRouter(tags=["service"])
 """What has no version."""
 

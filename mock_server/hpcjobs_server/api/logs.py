@@ -23,6 +23,8 @@ from hpcjobs_server.store import Place
 
 LONGEST_WAIT = 30.0
 """Seconds."""
+MOST_HELD = 1000
+"""Answers that are held at once; beyond it they come at once."""
 
 _BEYOND = 0.5
 """Seconds to wait at most where the range starts beyond the end: the log is of a newer attempt than that."""
@@ -34,7 +36,7 @@ _HEADERS = {
 }
 _MEDIA_TYPE = "text/plain; charset=utf-8"
 
-router = APIRouter(tags=["logs"])
+router = APIRouter(prefix="/v1", tags=["logs"])
 
 
 @dataclasses.dataclass
@@ -121,7 +123,7 @@ async def read_log(
     log = _Log(context_of(request), caller, job_id, stream, wanted, request.method == "HEAD")
     place = await log.place()
     piece = await log.look(place)
-    if wait and piece.empty and not place.state.terminal:
+    if wait and piece.empty and not place.state.terminal and log.context.feed.watches < MOST_HELD:
         place, piece = await log.hold(request, place, wait)
     headers = {"Hpcjobs-Job-State": place.state.value, "Hpcjobs-Attempt": str(place.attempt)}
     name = f"{place.job_id}.{stream}.txt"

@@ -21,7 +21,7 @@ from hpcjobs_server.sending import Piece, PieceResponse
 
 _MEDIA_TYPE = "application/octet-stream"
 
-router = APIRouter(tags=["files"])
+router = APIRouter(prefix="/v1", tags=["files"])
 
 
 @router.get(

@@ -17,7 +17,7 @@ from hpcjobs_server.problems import Problem, invalid
 
 LONGEST_LIFE = dt.timedelta(days=3650)
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(prefix="/v1", tags=["tokens"])
 
 
 @router.post(

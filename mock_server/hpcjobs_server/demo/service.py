@@ -75,8 +75,8 @@ class DemoService:
         raise DemoError(f"the service did not answer within {START_SECONDS:g} s; it said:\n{self.said()}")
 
     def said(self) -> str:
-        """The last lines of what the service said."""
-        return tail(self.log, lines=15) or "(nothing)"
+        """The last lines of what the service said, without its token."""
+        return re.sub(r"token=\S+", "token=...", tail(self.log, lines=15)) or "(nothing)"
 
     def client(self) -> Client:
         """A client of it, exactly as anyone else would make one."""

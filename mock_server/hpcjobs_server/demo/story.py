@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import shlex
 import shutil
 import time
 import uuid
@@ -20,7 +19,7 @@ from hpcjobs.lifecycle import NOT_STARTED, JobState
 from hpcjobs.models import CancelOutcome, CancelResult, JobInfo
 from hpcjobs_server.demo import picture, sweep
 from hpcjobs_server.demo.claims import DemoError, claim
-from hpcjobs_server.demo.hints import program, short
+from hpcjobs_server.demo.hints import program, short, submission
 from hpcjobs_server.demo.screen import Screen, state
 from hpcjobs_server.demo.service import DemoService
 
@@ -125,8 +124,9 @@ class Story:
                 infos = self.look(client)
                 show(list(infos.values()))
                 for damping, info in infos.items():
-                    how = f"exit code {info.exit_code}, {info.reason}"
-                    claim(info.state is not JobState.FAILED, f"the job for {sweep.label(damping)} failed: {how}")
+                    if info.state is JobState.FAILED:
+                        log = self.jobs[damping].logs(tail=10)
+                        raise DemoError(f"the job for {sweep.label(damping)} failed: {info.reason}\n{log}")
                 if until(infos):
                     return infos
                 claim(time.monotonic() < deadline, f"the jobs were not as expected after {PATIENCE:g} s")
@@ -271,10 +271,10 @@ class Story:
 
     def say_what_is_next(self) -> None:
         """Say what to try next."""
-        where, hpcjobs = shlex.quote(short(self.results)), program()
+        hpcjobs = program()
+        again = submission(self.results / sweep.PROGRAM.name, self.results / sweep.RECORD.name)
         self.screen.step(f"That took {self.screen.seconds:.0f} s. Three commands to try next")
-        inputs = f"-i {where}/spectrum.py -i {where}/record.csv"
-        self.screen.command(f"{hpcjobs} submit {inputs} -- python spectrum.py record.csv")
+        self.screen.command(f"{hpcjobs} {again}")
         self.screen.say("[dim]starts a service of your own if none runs, and prints the job's ID[/]")
         self.screen.command(f"{hpcjobs} watch ID")
         self.screen.command(f"{hpcjobs} serve --stop")
