@@ -44,7 +44,8 @@ def download(
         service: Where the job is.
         job_id: Whose files.
         target: The folder; it is made.
-        patterns: Which files: names, folders, or patterns with ``*``; all where there are none.
+        patterns: Which files: names, folders, or patterns with ``*``. Where there are none: all but the inputs that
+            the job has not changed.
         on_bytes: Told how much of a file is there.
 
     Returns:
@@ -69,7 +70,7 @@ def download(
 
 def _choose(listed: Sequence[OutputFile], patterns: Sequence[str]) -> list[OutputFile]:
     if not patterns:
-        return list(listed)
+        return [item for item in listed if not item.unchanged_input]
     wanted: set[str] = set()
     for pattern in patterns:
         plain = pattern.rstrip("/")

@@ -70,8 +70,8 @@ def parse_duration(value: object) -> dt.timedelta:
     if isinstance(value, str):
         text = value.strip()
         if clock := _CLOCK.match(text):
-            part = {name: int(number or 0) for name, number in clock.groupdict().items()}
-            return _seconds(part["d"] * 86400.0 + part["h"] * 3600 + part["m"] * 60 + part["s"], value, allowed)
+            part = {name: float(number or 0) for name, number in clock.groupdict().items()}
+            return _seconds(part["d"] * 86400 + part["h"] * 3600 + part["m"] * 60 + part["s"], value, allowed)
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return _seconds(float(text), value, allowed)
         seconds, end = 0.0, 0
@@ -116,7 +116,9 @@ def parse_memory(value: object) -> int:
     if isinstance(value, str) and (match := _MEMORY.match(value)):
         power = "kmgtp".find(match[2].lower()) + 1 if match[2] else 0
         base = 1000 if match[3].lower() == "b" else 1024
-        return int(float(match[1]) * base**power)
+        amount = float(match[1]) * base**power
+        if amount < 2**63:
+            return int(amount)
     raise ValueError(f"{value!r} is not an amount of memory; {allowed}")
 
 
@@ -386,6 +388,11 @@ class JobInfo(_Told):
             return {**value, "state": to_state(word), "native_state": value.get("native_state") or word}
         return value
 
+    def __repr__(self) -> str:
+        told = {"name": self.name, "reason": self.reason, "progress": self.progress and str(self.progress)}
+        more = "".join(f" {name}={value!r}" for name, value in told.items() if value)
+        return f"<JobInfo {self.id} {self.label}{more}>"
+
     @property
     def terminal(self) -> bool:
         """True where the job has ended."""
@@ -417,6 +424,8 @@ class OutputFile(_Told):
     size: int
     """Bytes."""
     modified_at: dt.datetime | None = None
+    unchanged_input: bool = False
+    """It was sent with the job, and the job has not changed it."""
 
 
 class CancelOutcome(str, enum.Enum):

@@ -48,7 +48,8 @@ def logs(
 ) -> None:
     """Print what a job wrote.
 
-    Byte by byte as it wrote it. With --json: lines of JSON, each with a piece of the log as text. Exits with 0 however the job ended.
+    Byte by byte as it wrote it. With --json: lines of JSON, each with a piece of the log as text. Exits with 0
+    however the job ended.
     """
     from hpcjobs.cli import waits
 

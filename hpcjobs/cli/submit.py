@@ -195,7 +195,7 @@ def _followed(client: Client, job: JobInfo, settings: Settings, limit: float | N
         try:
             with waits.limited_to(limit):
                 print_log(client, job.id, stream="stdout", follow=True, tail=None, as_json=settings.json)
-        except TimeoutError:
+        except waits.OutOfTime:
             raise WaitTimeout(client.job(job.id).info, limit or 0.0) from None
         info = client.job(job.id).info
     if settings.json:

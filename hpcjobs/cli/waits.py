@@ -126,9 +126,13 @@ def leaving_alone(jobs: dict[str, JobInfo]) -> Iterator[None]:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
+class OutOfTime(BaseException):
+    """The time is over. Not an ``Exception``, so that nobody on the way takes it for a connection that is slow."""
+
+
 @contextlib.contextmanager
 def limited_to(limit: float | None) -> Iterator[None]:
-    """Raise ``TimeoutError`` in what runs inside, wherever it is, when ``limit`` seconds are over; None: never."""
+    """Raise ``OutOfTime`` in what runs inside, wherever it is, when ``limit`` seconds are over; None: never."""
     import signal
 
     if limit is None or not hasattr(signal, "setitimer"):
@@ -136,7 +140,7 @@ def limited_to(limit: float | None) -> Iterator[None]:
         return
 
     def over(_number: int, _frame: object) -> None:
-        raise TimeoutError
+        raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, max(limit, 0.001))

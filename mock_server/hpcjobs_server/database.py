@@ -28,5 +28,10 @@ def connection_info(url: str) -> str:
         url,
         options=f"{options or ''} -c search_path={SCHEMA} -c timezone=UTC".strip(),
         connect_timeout=CONNECT_TIMEOUT,
+        # a connection whose other end went without a word is noticed in half a minute, not in hours
+        tcp_user_timeout=30_000,
+        keepalives_idle=15,
+        keepalives_interval=5,
+        keepalives_count=3,
         application_name="hpcjobs",
     )

@@ -10,12 +10,13 @@ import contextlib
 import datetime as dt
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MOST_FILES = 100_000
 """Most files of a job that are listed."""
+
+_INPUTS = "inputs.json"
+"""Beside ``work``: what the inputs looked like when they were put there."""
 
 _STALE_UPLOAD = 24 * 3600.0
 """Seconds: an upload that is older was left behind by a process that died."""
@@ -116,6 +120,32 @@ def open_below(root: Path, parts: Sequence[str]) -> OpenFile:
     return OpenFile(descriptor, facts)
 
 
+def note_inputs(folder: Path, inputs: Iterable[Path]) -> None:
+    """Write down what a job's inputs look like before it starts, so that they can be told from its outputs.
+
+    Args:
+        folder: The attempt's folder; the inputs are in ``work`` below it.
+        inputs: The files.
+    """
+    facts = {path.relative_to(folder / "work").as_posix(): path.stat() for path in inputs}
+    marks = {name: [fact.st_size, fact.st_mtime_ns] for name, fact in facts.items()}
+    (folder / _INPUTS).write_text(json.dumps(marks))
+
+
+def _noted_inputs(root: Path, parts: Sequence[str]) -> dict[str, list[int]]:
+    try:
+        file = open_below(root, [*parts, _INPUTS])
+    except FileNotFoundError:
+        return {}
+    try:
+        marks = json.loads(file.read(0, file.size))
+    except ValueError:  # the job has written over it
+        return {}
+    finally:
+        file.close()
+    return marks if isinstance(marks, dict) else {}
+
+
 def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
     """Every regular file below a folder, by name; links are neither listed nor followed.
 
@@ -128,6 +158,7 @@ def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
     Raises:
         TooManyFiles: There are more than ``MOST_FILES``.
     """
+    inputs = _noted_inputs(root, parts[:-1])
     found: list[OutputFile] = []
     waiting: list[tuple[str, ...]] = [()]
     seen = 0
@@ -155,7 +186,15 @@ def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
                 elif entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):  # removed since
                         facts = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
-                        found.append(OutputFile(path=name, size=facts.st_size, modified_at=_moment(facts.st_mtime)))
+                        unchanged = inputs.get(name) == [facts.st_size, facts.st_mtime_ns]
+                        found.append(
+                            OutputFile(
+                                path=name,
+                                size=facts.st_size,
+                                modified_at=_moment(facts.st_mtime),
+                                unchanged_input=unchanged,
+                            )
+                        )
     return sorted(found, key=lambda file: file.path)
 
 

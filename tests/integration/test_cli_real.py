@@ -310,6 +310,15 @@ def test_the_commands_of_the_server_are_found(run, name):
     assert f"Usage: hpcjobs {name}" in out
 
 
+# The terminal becomes the one that controls the process, so that Ctrl-C typed there is a signal.
+IN_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from hpcjobs.cli import main
+sys.exit(main())
+"""
+
+
 class Terminal:
     """A terminal of 80 columns in which a command runs."""
 
@@ -318,14 +327,12 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         environ = {name: value for name, value in environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
         self.process = subprocess.Popen(
-            [*COMMAND, *argv],
+            [sys.executable, "-c", IN_TERMINAL, *argv],
             env={**environ, "TERM": "xterm-256color"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            # Its own controlling terminal, so that Ctrl-C comes from it as a signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self.seen = b""

@@ -340,3 +340,43 @@ class TestProgress:
             execution = make(command)
             assert (await finished(execution)).exit_code == 0
             assert execution.progress() is None
+
+
+class TestFullDisk:
+    async def test_a_disk_that_fills_up_while_logs_are_written_fails_the_job_and_says_so(self, tmp_path: Path) -> None:
+        """On a disk of its own, which is full in no time; the executor goes on and says what it knows."""
+        script = tmp_path / "fill.py"
+        script.write_text(
+            "import asyncio, sys\n"
+            "from pathlib import Path\n"
+            "from hpcjobs.models import JobSpec\n"
+            "from hpcjobs_server.executors.local import LocalExecutor\n"
+            "from hpcjobs_server.runner import outcome\n"
+            "from hpcjobs_server.settings import Settings\n"
+            "from hpcjobs_server.store import Claim\n"
+            "async def main():\n"
+            "    executor = LocalExecutor(Settings(data=Path(sys.argv[1])))\n"
+            "    for job, command in [('one', 'yes | head -c 9000000'), ('two', 'true')]:\n"
+            "        execution = executor.execution(Claim(job, 1, 'me', JobSpec(command=command)))\n"
+            "        try:\n"
+            "            await execution.prepare()\n"
+            "        except OSError as error:\n"
+            "            print('prepare:', error.strerror)\n"
+            "            break\n"
+            "        await execution.start()\n"
+            "        print(*outcome(await execution.wait(), None, None))\n"
+            "    await executor.close()\n"
+            "asyncio.run(main())\n"
+        )
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = f'mount -t tmpfs -o size=256k,nr_inodes=20 tmpfs {disk} && exec "$0" "$@"'
+        process = await asyncio.create_subprocess_exec(
+            *["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable, str(script), str(disk)],
+            stdout=asyncio.subprocess.PIPE,
+        )
+        told, _ = await asyncio.wait_for(process.communicate(), 60)
+        first, second = told.decode().strip().splitlines()
+        assert first.startswith("FAILED exit code 1")
+        assert first.endswith("the disk of the service is full")
+        assert second == "prepare: No space left on device" or second.startswith("FINISHED")

@@ -19,6 +19,7 @@ import psutil
 
 from hpcjobs.models import InputFile, Progress, StderrMode
 from hpcjobs_server.executors.base import Ended
+from hpcjobs_server.files import note_inputs
 from hpcjobs_server.progress import ProgressReader
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Claim
@@ -151,10 +152,9 @@ class LocalExecution:
         # there from the start, so that a log can be asked for, and so that a link cannot be put in its place
         for log in filter(None, [self._stdout, self._stderr]):
             os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        for item in self.claim.spec.inputs:
-            self._put(item, work)
+        note_inputs(self.folder, [self._put(item, work) for item in self.claim.spec.inputs])
 
-    def _put(self, item: InputFile, work: Path) -> None:
+    def _put(self, item: InputFile, work: Path) -> Path:
         source = self._settings.blob_path(self.claim.owner, item.sha256)
         target = work / item.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +164,7 @@ class LocalExecution:
             raise OSError(errno.EIO, f"the input {item.name} has {target.stat().st_size} bytes and not {item.size}")
         if item.executable:
             target.chmod(0o755)
+        return target
 
     async def start(self) -> None:
         """Hand the job to a shim of its own."""
