@@ -141,10 +141,11 @@ class Driver:
 
     def close(self) -> None:
         """Close the connections; open streams of events end with ``ConnectionLost``."""
-        self._client.close()
         with self._lock:
+            # First: a thread that waits for bytes is woken by a shutdown, not by a close.
             for open_socket in self._open_streams:
                 _shut(open_socket)
+        self._client.close()
 
     def _do(self, effect: Effect) -> Any:
         if type(effect) is Request:

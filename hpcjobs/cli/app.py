@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,12 +191,20 @@ def root(
     help_without_command(ctx)
 
 
+def _warn(message: Warning | str, *_args: Any, **_more: Any) -> None:
+    """Say a warning as everything else is said: in one line, without a place in the source."""
+    from hpcjobs.cli.output import error_line
+
+    error_line(f"warning: {message}")
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command with the words ``argv`` and return its exit code; nothing is raised."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     settings = Settings()
+    show_warning, warnings.showwarning = warnings.showwarning, _warn
     try:
         code = _run(argv, settings)
         sys.stdout.flush()
@@ -203,6 +212,8 @@ def run(argv: Sequence[str]) -> int:
         from hpcjobs.cli.exits import ExitCode
 
         code = ExitCode.PIPE_CLOSED
+    finally:
+        warnings.showwarning = show_warning
     if code == 141:  # what is still in the buffer has no reader: the interpreter must not complain of it when it ends
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

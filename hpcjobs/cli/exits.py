@@ -59,6 +59,7 @@ Environment:
   HPCJOBS_URL, HPCJOBS_TOKEN   the service and the token for it
   HPCJOBS_PROFILE              the profile to use
   HPCJOBS_CONFIG               the configuration file
+  HPCJOBS_DATA                 the data folder of a service on this machine
   HPCJOBS_DEBUG=1              show where an error came from
   NO_COLOR=1                   no colour
 """
@@ -120,4 +121,6 @@ def problem_of(error: BaseException) -> dict[str, Any]:
         problem["errors"] = [{"field": field, "message": message} for field, message in error.problems]
     elif isinstance(error, errors.SubmissionUnknown):
         problem["key"] = error.key
+    elif isinstance(error, errors.WaitTimeout):
+        problem["job_id"] = error.info.id
     return problem

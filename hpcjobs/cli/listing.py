@@ -114,7 +114,7 @@ def print_jobs(jobs: Sequence[JobInfo]) -> None:
         rows: list[list[Cell | str]] = [
             [
                 job.id,
-                output.state_cell(job).text.replace(" ", ":"),
+                job.label,
                 output.iso(job.created_at),
                 str(round(run.total_seconds())) if (run := job.run_time()) is not None else output.EMPTY,
                 job.name or output.EMPTY,

@@ -131,7 +131,8 @@ def display(*, as_json: bool, stderr: bool = False) -> Display:
     """What suits the place that the output goes to."""
     if as_json:
         return JsonLines()
-    return Table(stderr=stderr) if output.console(stderr=stderr).is_terminal else Lines()
+    console = output.console(stderr=stderr)
+    return Table(stderr=stderr) if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
 def _time(job: JobInfo, now: dt.datetime) -> str:

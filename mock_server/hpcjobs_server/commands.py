@@ -189,7 +189,7 @@ def demo(
     results: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("demo-results"),
     svg: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw a picture of the terminal there.", show_default=False),
+        typer.Option(metavar="FILE", help="Draw a picture of the terminal there.", hidden=True),
     ] = None,
 ) -> None:
     """Run real jobs on real data through a server of its own, from start to end.

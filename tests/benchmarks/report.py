@@ -20,7 +20,9 @@ BEGIN, END = "<!-- figures: made by `make bench` -->", "<!-- end of figures -->"
 
 def number(figure: Figure) -> str:
     """The figure with its unit."""
-    return f"{figure.value:.2f}" if figure.unit == "x" else f"{figure.value:.1f} {figure.unit}"
+    if figure.unit == "x":
+        return f"{figure.value:.2f}" if figure.value >= 0.1 else f"{figure.value:.3f}"
+    return f"{figure.value:.1f} {figure.unit}"
 
 
 def verdict(figure: Figure) -> str:

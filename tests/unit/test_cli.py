@@ -809,3 +809,38 @@ def test_a_token_is_printed_once_and_alone_on_stdout(run, service):
     assert code == 0
     assert "token" not in json.loads(out)[0]
     assert run("token", "revoke", "7") == (0, "token 7 is revoked\n", "")
+
+
+def test_a_warning_is_one_line_like_everything_else(run, config):
+    config.write_text('[profiles.one]\nurl = "http://one.test"\ntoken = "s3cret"\n')
+    config.chmod(0o644)
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcjobs.cli", "profiles", "--profile", "one"],
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == f"hpcjobs: warning: others can read the token in {config}; say: chmod 600 {config}\n"
+
+
+def test_bytes_are_written_whole_also_where_a_write_is_only_a_part(monkeypatch):
+    class Slow(io.BytesIO):
+        def write(self, data):
+            return super().write(bytes(data[:3]))
+
+    class Stdout:
+        buffer = Slow()
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(sys, "stdout", Stdout())
+    output.raw(b"0123456789")
+    assert Stdout.buffer.getvalue() == b"0123456789"
+
+
+def test_a_wait_that_is_out_of_time_names_the_job_in_json():
+    problem = exits.problem_of(errors.WaitTimeout(JobInfo(id="7", state=JobState.RUNNING), 1))
+    assert (problem["job_id"], problem["exit_code"]) == ("7", 124)

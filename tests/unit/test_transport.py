@@ -8,6 +8,7 @@ import functools
 import socket
 import ssl
 import threading
+import time
 
 import httpx
 import pytest
@@ -567,6 +568,7 @@ def test_closing_a_driver_ends_a_stream_that_another_thread_reads():
             event = b"data: 1\n\n"
             connection.sendall(head + b"%x\r\n%s\r\n" % (len(event), event))
             assert first.wait(10)
+            time.sleep(0.2)  # nothing tells that the thread waits for bytes again
             driver.close()
             thread.join(10)
             assert not thread.is_alive()

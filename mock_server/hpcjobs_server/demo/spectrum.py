@@ -83,7 +83,7 @@ def response(acceleration: Floats, step: float, periods: Floats, damping: float)
     Example:
         >>> ground = np.ones(201)  # a sudden, lasting acceleration doubles the static displacement
         >>> sd = response(ground, 0.01, np.array([1.0]), 0.0).min()
-        >>> round(sd * (2 * math.pi) ** 2, 6)
+        >>> round(float(sd) * (2 * math.pi) ** 2, 6)
         -2.0
     """
     omega = 2 * math.pi / periods

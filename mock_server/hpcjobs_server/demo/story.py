@@ -176,7 +176,7 @@ class Story:
         waiting = [damping for damping, info in self.look(client).items() if info.state in NOT_STARTED]
         claim(bool(waiting), "no job waits any more")
         damping = waiting[-1]
-        self.reasons[damping] = "no building has this much"
+        self.reasons[damping] = "more than the building has"
         result = self.cancel_one(damping, "waiting", self.reasons[damping])
         sent += 1
         claim(result.outcome is CancelOutcome.CANCELLED, f"a job that waits was not cancelled at once: {result}")
