@@ -66,7 +66,7 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
 
         try:
             out.append(asyncio.run(wrapped()))
-        except BaseException as error:  # noqa: BLE001  (handed to the caller's thread)
+        except BaseException as error:
             broken.append(error)
 
     thread = threading.Thread(target=target, name="run_async")
@@ -302,7 +302,12 @@ class Service:
     def environ(self, token: str | None = None) -> dict[str, str]:
         """An environment in which a client (a command, a script) finds this service."""
         found = {"HPCJOBS_URL": self.url, "HPCJOBS_TOKEN": token or self.token}
-        return {**clean_environ(), "HPCJOBS_CONFIG": str(self.data / "config.toml"), "HPCJOBS_DATA": str(self.data), **found}
+        return {
+            **clean_environ(),
+            "HPCJOBS_CONFIG": str(self.data / "config.toml"),
+            "HPCJOBS_DATA": str(self.data),
+            **found,
+        }
 
     def logs(self, lines: int = 40) -> str:
         """The last lines of every log of this service."""

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -77,7 +78,8 @@ class Worker:
         finally:
             for task in [*duties, tickets, closing]:
                 task.cancel()
-            await asyncio.gather(*duties, tickets, closing, return_exceptions=True)
+            everything: list[asyncio.Task[Any]] = [*duties, tickets, closing]
+            await asyncio.gather(*everything, return_exceptions=True)
             with contextlib.suppress(psycopg.Error):
                 await asyncio.wait_for(self.store.leave(self.id), 5.0)
             await self.executor.close()

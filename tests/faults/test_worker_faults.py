@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import os
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import CancelOutcome, JobFilter, JobInfo, JobSpec
@@ -33,7 +31,9 @@ def look(service: Service, ids: Iterable[str]) -> list[JobInfo]:
     return service.ask_store(lambda store: store.get_many(None, list(ids)))
 
 
-def wait(service: Service, ids: Iterable[str], done: Callable[[JobInfo], bool], *, timeout: float = 60) -> list[JobInfo]:
+def wait(
+    service: Service, ids: Iterable[str], done: Callable[[JobInfo], bool], *, timeout: float = 60
+) -> list[JobInfo]:
     """Wait until ``done`` holds for every job."""
     ids = list(ids)
 
@@ -150,7 +150,7 @@ def test_cores_are_never_given_twice_and_a_wide_job_is_not_starved(service_facto
     now.mkdir()
     log = service.data / "sums"
     # each job stands for its cores by files, and writes down how many are in use while it runs
-    command = f'for i in $(seq $HPCJOBS_CORES); do touch {now}/$HPCJOBS_JOB_ID-$i; done; ls {now} | wc -l >> {log}; sleep 0.05; rm {now}/$HPCJOBS_JOB_ID-*'
+    command = f"for i in $(seq $HPCJOBS_CORES); do touch {now}/$HPCJOBS_JOB_ID-$i; done; ls {now} | wc -l >> {log}; sleep 0.05; rm {now}/$HPCJOBS_JOB_ID-*"
     ids = submit(service, [command] * 12)
     wide = submit(service, [command] * 3, cores=2, priority=5)
     wait(service, ids + wide, terminal)
@@ -255,7 +255,7 @@ def test_cancel_against_pick_up_a_thousand_times_never_contradicts_itself(servic
     answers = service.ask_store(race)
     infos = {info.id: info for info in wait(service, [job for job, _ in answers], terminal, timeout=120)}
     assert len(infos) == count
-    ran = set(os.listdir(trace))
+    ran = {path.name for path in trace.iterdir()}
     seen = collections.Counter(outcome for _, outcome in answers)
     assert set(seen) <= {CancelOutcome.CANCELLED, CancelOutcome.CANCEL_REQUESTED}
     assert len(seen) == 2, f"the race was one-sided: {seen}"

@@ -147,7 +147,9 @@ class TestAbort:
         assert not alive(execution)
 
     async def test_a_daemon_that_ignores_sigterm_is_killed_too(self, make: Run) -> None:
-        execution = make("""setsid sh -c "trap '' TERM; echo up; while true; do sleep 0.1; done" & sleep 70""", grace=0.3)
+        execution = make(
+            """setsid sh -c "trap '' TERM; echo up; while true; do sleep 0.1; done" & sleep 70""", grace=0.3
+        )
         await begin(execution)
         await said(execution, "up")
         execution.abort()
@@ -261,14 +263,22 @@ class TestSurroundings:
     async def test_the_servers_secrets_are_not_in_the_jobs_environment(
         self, make: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in ["HPCJOBS_SERVER_DATABASE_URL", "HPCJOBS_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY"]:
+        for name in [
+            "HPCJOBS_SERVER_DATABASE_URL",
+            "HPCJOBS_TOKEN",
+            "PGPASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+            "MY_API_KEY",
+        ]:
             monkeypatch.setenv(name, "s3cret")
         execution = make("env; cat /proc/$PPID/environ | tr '\\0' '\\n'")
         await finished(execution)
         assert "s3cret" not in log(execution)
 
     async def test_a_job_finds_its_id_its_cores_its_own_variables_and_the_workers_python(self, make: Run) -> None:
-        execution = make("echo $HPCJOBS_JOB_ID $HPCJOBS_CORES $OMP_NUM_THREADS $MINE; command -v python", cores=3, env={"MINE": "x"})
+        execution = make(
+            "echo $HPCJOBS_JOB_ID $HPCJOBS_CORES $OMP_NUM_THREADS $MINE; command -v python", cores=3, env={"MINE": "x"}
+        )
         await finished(execution)
         words = log(execution).split()
         assert words[:4] == [execution.claim.job_id, "3", "3", "x"]
@@ -289,12 +299,17 @@ class TestSurroundings:
         assert log(separate).split() == ["out1", "out2", "out3"]
         assert log(separate, "stderr").split() == ["err1", "err2", "err3"]
 
-    async def test_inputs_are_copies_so_that_a_job_cannot_change_them_for_others(self, make: Run, settings: Settings) -> None:
+    async def test_inputs_are_copies_so_that_a_job_cannot_change_them_for_others(
+        self, make: Run, settings: Settings
+    ) -> None:
         digest = hashlib.sha256(b"data").hexdigest()
         blob = settings.blob_path("me", digest)
         blob.parent.mkdir(parents=True)
         blob.write_bytes(b"data")
-        inputs = [{"name": "deep/in.txt", "sha256": digest, "size": 4}, {"name": "run.sh", "sha256": digest, "size": 4, "executable": True}]
+        inputs = [
+            {"name": "deep/in.txt", "sha256": digest, "size": 4},
+            {"name": "run.sh", "sha256": digest, "size": 4, "executable": True},
+        ]
         execution = make("echo more >> deep/in.txt; cat deep/in.txt; test -x run.sh", inputs=inputs)
         assert (await finished(execution)).exit_code == 0
         assert log(execution) == "datamore\n"
@@ -307,7 +322,7 @@ class TestSurroundings:
     async def test_a_long_command_arrives_whole(self, make: Run) -> None:
         """Longer than a pipe takes at once."""
         text = "x" * 90_000
-        execution = make(["sh", "-c", "printf %s \"$0\" | wc -c", text, *["y" * 1000] * 30])
+        execution = make(["sh", "-c", 'printf %s "$0" | wc -c', text, *["y" * 1000] * 30])
         assert (await finished(execution)).exit_code == 0
         assert log(execution).strip() == "90000"
 
@@ -372,7 +387,18 @@ class TestFullDisk:
         disk.mkdir()
         mount = f'mount -t tmpfs -o size=256k,nr_inodes=20 tmpfs {disk} && exec "$0" "$@"'
         process = await asyncio.create_subprocess_exec(
-            *["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable, str(script), str(disk)],
+            *[
+                "unshare",
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                mount,
+                sys.executable,
+                str(script),
+                str(disk),
+            ],
             stdout=asyncio.subprocess.PIPE,
         )
         told, _ = await asyncio.wait_for(process.communicate(), 60)

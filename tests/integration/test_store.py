@@ -96,7 +96,14 @@ class TestSubmit:
 
     async def test_what_was_asked_comes_back_as_it_was(self, store: Store) -> None:
         spec = JobSpec.parse(
-            {"command": ["a", "b"], "name": "n", "tags": ["x", "ü"], "meta": {"deep": [1, None]}, "walltime": "1h", "cores": 3}
+            {
+                "command": ["a", "b"],
+                "name": "n",
+                "tags": ["x", "ü"],
+                "meta": {"deep": [1, None]},
+                "walltime": "1h",
+                "cores": 3,
+            }
         )
         info, _ = await store.submit(ME, spec, actor=ME)
         kept = await look(store, info.id)
@@ -200,7 +207,13 @@ class TestCancel:
     async def test_bad_ids_spoil_nothing_and_answers_keep_the_order(self, store: Store) -> None:
         mine, other = await new(store), (await store.submit("you", TRUE, actor="you"))[0].id
         results = await store.cancel(ME, ["nonsense", mine, other, str(uuid.uuid4()), mine], reason=None, actor=ME)
-        assert [result.outcome.value for result in results] == ["NOT_FOUND", "CANCELLED", "NOT_FOUND", "NOT_FOUND", "CANCELLED"]
+        assert [result.outcome.value for result in results] == [
+            "NOT_FOUND",
+            "CANCELLED",
+            "NOT_FOUND",
+            "NOT_FOUND",
+            "CANCELLED",
+        ]
         theirs = await store.get("you", other)
         assert theirs is not None
         assert theirs.state is JobState.QUEUED
@@ -295,7 +308,10 @@ class TestAttempts:
 
 class TestSweep:
     async def silence(self, work: Work, worker: uuid.UUID, seconds: float) -> None:
-        await work.all("UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE id = %s RETURNING 1 AS x", [seconds, worker])
+        await work.all(
+            "UPDATE workers SET seen_at = now() - make_interval(secs => %s) WHERE id = %s RETURNING 1 AS x",
+            [seconds, worker],
+        )
 
     async def age_postgres(self, work: Work) -> None:
         """The reaper spares everybody for one lease after a start of Postgres; here the lease is over."""
@@ -400,18 +416,11 @@ class TestChanges:
         for use_listen in (True, False):
             store = Store(database, poll=0.05, use_listen=use_listen)
             await store.open()
-            async with asyncio.timeout(10) if hasattr(asyncio, "timeout") else _no_timeout():
-                turns = 0
-                async for _ in store.listen("hpcjobs_events"):
-                    turns += 1
-                    if turns == 3:
-                        break
+            turns = store.listen("hpcjobs_events")
+            for _ in range(3):
+                await asyncio.wait_for(turns.__anext__(), 10)
+            await turns.aclose()  # type: ignore[attr-defined]
             await store.close()
-
-
-class _no_timeout:
-    async def __aenter__(self) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 class TestTokens:

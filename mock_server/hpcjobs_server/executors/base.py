@@ -57,6 +57,7 @@ class Execution(Protocol):
 
     async def wait(self) -> Ended:
         """Wait until nothing of the attempt is left."""
+        ...
 
     def abort(self) -> None:
         """Ask the attempt to stop; the executor sees to it that it does."""

@@ -221,8 +221,8 @@ class Shim:
         """Send SIGTERM to the whole tree now, and SIGKILL after the grace time."""
         self.cause = cause
         now = time.monotonic()
-        self.kill_at = now + (self.grace if grace is None else grace)
-        self.give_up_at = self.kill_at + _KILL_LIMIT
+        kill_at = now + (self.grace if grace is None else grace)
+        self.kill_at, self.give_up_at = kill_at, kill_at + _KILL_LIMIT
         self.signal_all(signal.SIGTERM)
         self.signal_all(signal.SIGCONT)  # a stopped process gets SIGTERM only when it goes on
 
@@ -238,7 +238,7 @@ class Shim:
                     os.kill(pid, number)
 
     def left(self) -> bool:
-        """Collect what has ended, and tell whether anything of the job lives: every orphan is a child of this process."""
+        """Collect what has ended; whether anything of the job lives: every orphan is a child of this process."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -83,7 +83,7 @@ _CHANGES = f"""
 SELECT {INFO} FROM (
     SELECT job_id FROM events WHERE xid >= %(since)s::text::xid8
     UNION SELECT job_id FROM progress WHERE xid >= %(since)s::text::xid8
-    LIMIT {_MAX_CHANGES}
+    LIMIT %(most)s
 ) c JOIN jobs j ON j.id = c.job_id LEFT JOIN progress p ON p.job_id = j.id AND p.attempt = j.attempt
 """
 
@@ -241,7 +241,7 @@ class Store(Tokens):
             assert cursor is not None
             if since is None:
                 return int(cursor["cursor"]), []
-            rows = await (await connection.execute(_CHANGES, {"since": str(since)})).fetchall()
+            rows = await (await connection.execute(_CHANGES, {"since": str(since), "most": _MAX_CHANGES})).fetchall()
         return int(cursor["cursor"]), [(row["owner"], to_info(row)) for row in rows]
 
     async def counts(self) -> dict[str, int]:
