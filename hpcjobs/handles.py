@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, overload
 
-from hpcjobs import operations, waiting
+from hpcjobs import live, operations, waiting
+from hpcjobs.lifecycle import JobState
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-    from hpcjobs.lifecycle import JobState
     from hpcjobs.models import CancelResult, JobInfo, OutputFile, Progress
 
 Stream = Literal["stdout", "stderr"]
@@ -93,9 +93,16 @@ class _Handle(Generic[S]):
     def __repr__(self) -> str:
         info = self._info
         name = f" {info.name!r}" if info.name else ""
-        exit_code = f" exit code {info.exit_code}" if info.exit_code else ""
-        progress = f" {info.progress}" if info.progress is not None and not info.terminal else ""
-        return f"<{type(self).__name__} {info.id}{name} {info.label}{exit_code}{progress}>"
+        if info.terminal:
+            why = "" if info.state is JobState.FINISHED else live.why(info)
+            rest = f": {why}" if why else ""
+        else:
+            rest = f" {info.progress}" if info.progress is not None else ""
+        return f"<{type(self).__name__} {info.id}{name} {info.label}{live.clean(rest)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows for a handle that is the last line of a cell."""
+        return live.as_html([self._info])
 
     def __str__(self) -> str:
         info = self._info

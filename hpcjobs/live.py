@@ -16,9 +16,10 @@ import os
 import shutil
 import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo
@@ -57,7 +58,7 @@ COLOURS = {
 """A terminal colour for each state."""
 
 FEW = 20
-"""Up to so many jobs have plain lines of their own."""
+"""Up to so many jobs have lines of their own."""
 
 
 class Display(Protocol):
@@ -107,13 +108,13 @@ def seen_by_a_person() -> bool:
 
 
 def say(text: str) -> None:
-    """Tell a person a sentence on stderr; nobody else."""
+    """Tell a person a sentence; nobody else."""
     if seen_by_a_person():
         _write(text + "\n")
 
 
 def tell(text: str) -> None:
-    """Write to stderr, whoever reads it."""
+    """Write to stderr, whoever reads it; in a notebook to stdout, because there stderr looks like an error."""
     _write(text)
 
 
@@ -132,8 +133,8 @@ def _is_terminal() -> bool:
 
 
 def _write(text: str) -> None:
-    """Write to stderr; what its encoding lacks is replaced, and a stderr that is gone is no reason to stop waiting."""
-    stream = sys.stderr
+    """Write; what the encoding lacks is replaced, and a stream that is gone is no reason to stop waiting."""
+    stream = sys.stdout if in_notebook() else sys.stderr
     with contextlib.suppress(AttributeError, OSError, ValueError):
         encoding = getattr(stream, "encoding", None) or "utf-8"
         stream.write(text.encode(encoding, "replace").decode(encoding))
@@ -144,9 +145,31 @@ def _write(text: str) -> None:
 # In words
 
 
+def clean(text: str) -> str:
+    r"""``text`` on one line, with everything written out that a terminal would obey instead of show.
+
+    Control characters, escape sequences, and characters that turn the direction of writing are shown as escapes.
+
+    Example:
+        >>> print(clean("fit\x1b[31m\n2"))
+        fit\x1b[31m\n2
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or unicodedata.category(char) == "Zs" else ascii(char)[1:-1] for char in text
+    )
+
+
 def title(info: JobInfo) -> str:
     """What a job is called: its name and id, or its id."""
-    return f"{info.name} {info.id}" if info.name else info.id
+    return clean(f"{info.name} {info.id}" if info.name else info.id)
+
+
+def why(info: JobInfo) -> str:
+    """Why a job that has ended did not end well, as far as it is known."""
+    asked = info.cancel_reason if info.state is JobState.CANCELLED else None
+    return info.reason or asked or (f"exit code {info.exit_code}" if info.exit_code is not None else "")
 
 
 def details(info: JobInfo, now: dt.datetime | None = None) -> str:
@@ -154,9 +177,10 @@ def details(info: JobInfo, now: dt.datetime | None = None) -> str:
     parts: list[str] = []
     if info.terminal:
         if info.state is not JobState.FINISHED:
-            parts.append(info.reason or (f"exit code {info.exit_code}" if info.exit_code is not None else ""))
-        ran = info.run_time(now)
-        parts.append(f"ran {duration(ran)}" if ran is not None else "never ran")
+            parts.append(why(info))
+        if info.finished_at is not None:  # or else how it ended is not known whole yet
+            ran = info.run_time(now)
+            parts.append(f"ran {duration(ran)}" if ran is not None else "never ran")
     else:
         if info.progress is not None:
             parts.append(str(info.progress))
@@ -168,7 +192,7 @@ def details(info: JobInfo, now: dt.datetime | None = None) -> str:
             parts.append(duration(begun))
         elif waited is not None:
             parts.append(f"waiting {duration(waited)}")
-    return " · ".join(part for part in parts if part)
+    return clean(" · ".join(part for part in parts if part))
 
 
 def duration(length: dt.timedelta) -> str:
@@ -205,7 +229,25 @@ def line(jobs: Sequence[JobInfo]) -> str:
         return counts(jobs)
     (info,) = jobs
     rest = details(info)
-    return f"{SYMBOLS[info.state]} {info.label}  {title(info)}" + (f"  {rest}" if rest else "")
+    return f"{SYMBOLS[info.state]} {clean(info.label)}  {title(info)}" + (f"  {rest}" if rest else "")
+
+
+def worth_a_line(jobs: Sequence[JobInfo]) -> list[JobInfo]:
+    """Which of several jobs are shown one by one: all of a few; of many those that failed, run or were cancelled."""
+    if len(jobs) <= FEW:
+        return list(jobs)
+    failed = [info for info in jobs if info.state is JobState.FAILED]
+    going = [info for info in jobs if info.state > JobState.QUEUED and not info.terminal]
+    return [*failed, *going, *(info for info in jobs if info.state is JobState.CANCELLED)]
+
+
+def as_text(jobs: Sequence[JobInfo]) -> str:
+    """Jobs as text: a line about one; about several the counts, and a line for each that is worth one."""
+    if len(jobs) == 1:
+        return line(jobs)
+    rows = worth_a_line(jobs)
+    more = [f"  and {len(rows) - FEW} more"] if len(rows) > FEW else []
+    return "\n".join([counts(jobs), *(f"  {line([info])}" for info in rows[:FEW]), *more])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -333,7 +375,9 @@ class RichLine:
             (info,) = jobs
             colour = COLOURS[info.state]
             symbol = f"{SYMBOLS[info.state]} " if self._unicode else ""
-            head = Text.assemble((f"{symbol}{info.label}", f"bold {colour}"), "  ", info.name or "", no_wrap=True)
+            head = Text.assemble(
+                (f"{symbol}{clean(info.label)}", f"bold {colour}"), "  ", clean(info.name or ""), no_wrap=True
+            )
             head.append(f" {info.id}" if info.name else info.id, "dim")
             fraction = info.progress.fraction if info.progress is not None and not info.terminal else None
             rest = Text(details(info))
@@ -361,15 +405,10 @@ class NotebookText:
 
     tick = 1.0
     PAUSE = 0.5
-    STYLES: ClassVar = {
-        JobState.FINISHED: "var(--jp-success-color1, #388e3c)",
-        JobState.FAILED: "var(--jp-error-color1, #d32f2f)",
-        JobState.RUNNING: "var(--jp-brand-color1, #1976d2)",
-    }
 
     def __init__(self) -> None:
         self._handle: Any = None
-        self._notice = ""
+        self._remark = ""
         self._last = ""
         self._next = 0.0
 
@@ -380,46 +419,99 @@ class NotebookText:
 
     def notice(self, text: str) -> None:
         """A line below the others, with the next ones."""
-        self._notice = text
+        self._remark = f"hpcjobs: {text}"
         self._next = 0.0
 
     def close(self, jobs: Sequence[JobInfo]) -> None:
-        """Leave the output; what was said about the connection goes."""
-        self._notice = ""
+        """Leave the output; what was said about the connection goes.
+
+        A notebook is read long after: where a job has not ended, the output says how old it is.
+        """
+        now = dt.datetime.now().astimezone()
+        stale = not all(info.terminal for info in jobs)
+        self._remark = f"as of {now:%Y-%m-%d %H:%M:%S}, when the waiting ended" if stale else ""
         self._replace(jobs)
 
     def _replace(self, jobs: Sequence[JobInfo]) -> None:
         from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
 
-        plain = line(jobs) + (f"\nhpcjobs: {self._notice}" if self._notice else "")
+        plain = as_text(jobs) + (f"\n{clean(self._remark)}" if self._remark else "")
         if plain == self._last:
             return
         self._last = plain
         self._next = time.monotonic() + self.PAUSE
-        bundle = {"text/plain": plain, "text/html": self._html(jobs)}
+        bundle = {"text/plain": plain, "text/html": as_html(jobs, self._remark)}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
 
-    def _html(self, jobs: Sequence[JobInfo]) -> str:
-        escape = html.escape
-        if len(jobs) == 1:
-            (info,) = jobs
-            colour = self.STYLES.get(info.state, "inherit")
-            label = f"{SYMBOLS[info.state]} {escape(info.label)}"
-            head = f'<b style="color:{colour}">{label}</b> {escape(info.name or "")} <code>{escape(info.id)}</code>'
-            fraction = info.progress.fraction if info.progress is not None and not info.terminal else None
-            rest, name = details(info), f"progress of job {info.name or info.id}"
-        else:
-            ended = sum(info.terminal for info in jobs)
-            head = f"<b>{len(jobs)} jobs</b>"
-            fraction = ended / len(jobs) if jobs and ended < len(jobs) else None
-            rest, name = counts(jobs), "jobs that have ended"
-        bar = (
-            f' <progress max="1" value="{fraction:.3f}" aria-label="{escape(name)}"></progress>'
-            if fraction is not None
-            else ""
-        )
-        said = f"<div>{escape(self._notice)}</div>" if self._notice else ""
-        return f"<div>{head}{bar} {escape(rest)}</div>{said}"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In HTML: without a style sheet and without a script, because a saved notebook is shown without them. Colours are those
+# of JupyterLab or VS Code, light or dark, or else such as can be read on both.
+
+_GREEN = "var(--jp-success-color0, var(--vscode-charts-green, #2e8b3a))"
+_RED = "var(--jp-error-color1, var(--vscode-charts-red, #e03c3c))"
+_BLUE = "var(--jp-brand-color1, var(--vscode-charts-blue, #2a7fd4))"
+_ORANGE = "var(--jp-warn-color0, var(--vscode-charts-orange, #d9730d))"
+_MUTED = "var(--jp-content-font-color2, var(--vscode-descriptionForeground, #808080))"
+_SHADES = {JobState.FINISHED: _GREEN, JobState.FAILED: _RED, JobState.RUNNING: _BLUE, JobState.CANCELLED: _MUTED}
+
+
+def as_html(jobs: Sequence[JobInfo], remark: str = "") -> str:
+    """Jobs as HTML: a line about one; about several the counts, and a row for each that is worth one.
+
+    Args:
+        jobs: In the caller's order.
+        remark: A sentence below.
+    """
+    below = f'<div style="color:{_MUTED}">{_escaped(remark)}</div>' if remark else ""
+    if len(jobs) == 1:
+        (info,) = jobs
+        parts = [_state(info), _escaped(info.name or ""), _id(info), _bar_of(info), _escaped(details(info))]
+        inner = f"<div>{' '.join(part for part in parts if part)}</div>"
+    else:
+        ended = sum(info.terminal for info in jobs)
+        bar = _bar(ended / len(jobs), "jobs that have ended") + " " if ended < len(jobs) else ""
+        head, dot, rest = _escaped(counts(jobs)).partition(" · ")
+        inner = f"<div>{bar}<b>{head}</b>{dot}{rest}</div>{_table(worth_a_line(jobs))}"
+    return f'<div style="padding:2px 5px;line-height:1.5">{inner}{below}</div>'
+
+
+def _table(rows: Sequence[JobInfo]) -> str:
+    if not rows:
+        return ""
+    more = f'<div style="color:{_MUTED}">and {len(rows) - FEW} more</div>' if len(rows) > FEW else ""
+    named = any(info.name for info in rows)
+    lines: list[str] = []
+    for info in rows[:FEW]:
+        cells = [_state(info), *([_escaped(info.name or "")] if named else []), _id(info)]
+        *first, last = [*cells, f"{_bar_of(info)} {_escaped(details(info))}".strip()]
+        kept = "".join(f'<td style="text-align:left;white-space:nowrap">{cell}</td>' for cell in first)
+        lines.append(f'<tr>{kept}<td style="text-align:left">{last}</td></tr>')
+    return f'<table style="margin:4px 0">{"".join(lines)}</table>{more}'
+
+
+def _state(info: JobInfo) -> str:
+    asked = info.cancel_requested and not info.terminal
+    shade = _ORANGE if asked else _SHADES.get(info.state, "inherit")
+    return f'<b style="color:{shade};margin-right:0.5em">{SYMBOLS[info.state]} {_escaped(info.label)}</b>'
+
+
+def _id(info: JobInfo) -> str:
+    return f'<code style="color:{_MUTED};background:none;font-size:85%">{_escaped(info.id)}</code>'
+
+
+def _bar_of(info: JobInfo) -> str:
+    fraction = info.progress.fraction if info.progress is not None and not info.terminal else None
+    return _bar(fraction, f"progress of job {info.name or info.id}") if fraction is not None else ""
+
+
+def _bar(fraction: float, name: str) -> str:
+    style = f"width:10em;vertical-align:middle;accent-color:{_BLUE}"
+    return f'<progress max="1" value="{fraction:.3f}" aria-label="{_escaped(name)}" style="{style}"></progress>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(clean(text))

@@ -66,7 +66,7 @@ def main(
     except (DemoError, HpcjobsError, OSError) as error:
         screen.put(f"\n[bold red]The demo failed:[/] {escape(str(error) or type(error).__name__)}")
         if (folder / "log").is_dir():
-            screen.put(f"The service's logs are in {escape(short(folder / 'log'))} until the next run.")
+            screen.put(f"The service's logs are kept until the next run: {escape(short(folder / 'log'))}", whole=True)
         return 1
     screen.save()
     return 0
