@@ -258,6 +258,7 @@ class Feed:
             try:
                 async for _ in self._store.listen(self._channel):
                     self._wake.set()
+                    await asyncio.sleep(_GAP)  # what is told meanwhile comes as one
             except Exception as error:  # noqa: BLE001 - whatever it is, the streams go on
                 problem_of(error)  # which logs it
             await asyncio.sleep(_LONGEST_PAUSE)

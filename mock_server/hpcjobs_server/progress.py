@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from hpcjobs.bars import last_progress
+from hpcjobs.bars import last_progress, last_report
 from hpcjobs.models import MAX_REASON, Progress
 
 _TAIL = 8192
@@ -34,7 +29,7 @@ class ProgressReader:
 
     def look(self) -> Progress | None:
         """The progress, if it is not the one of the last look."""
-        progress = self._from_report() if self._changed(self._report) else None
+        progress = last_report(_tail(self._report)).progress if self._changed(self._report) else None
         if progress is not None:
             self._reports = True
         elif not self._reports:
@@ -45,14 +40,12 @@ class ProgressReader:
         if progress is None or _same(progress, self._last):
             return None
         self._last = progress
-        return progress
+        return progress.model_copy(update={"message": (progress.message or "")[:_MAX_MESSAGE] or None})
 
     def said_aborted(self) -> str | None:
         """The message of the ``JobAborted`` that ended the job, if one did."""
-        lines = _records(self._report)
-        if lines and isinstance(lines[-1].get("aborted"), str):
-            return str(lines[-1]["aborted"])[:MAX_REASON] or "JobAborted"
-        return None
+        said = last_report(_tail(self._report)).aborted
+        return None if said is None else said[:MAX_REASON] or "JobAborted"
 
     def _changed(self, path: Path) -> bool:
         try:
@@ -64,19 +57,6 @@ class ProgressReader:
             return False
         self._seen[path] = mark
         return True
-
-    def _from_report(self) -> Progress | None:
-        for record in reversed(_records(self._report)):
-            if "done" not in record:
-                continue
-            try:
-                at = record.pop("at", None)
-                progress = Progress.model_validate(record)
-            except ValidationError:
-                continue
-            when = dt.datetime.fromtimestamp(at, dt.timezone.utc) if isinstance(at, (int, float)) else None
-            return progress.model_copy(update={"at": when, "message": (progress.message or "")[:_MAX_MESSAGE] or None})
-        return None
 
 
 def _same(one: Progress, other: Progress | None) -> bool:
@@ -96,16 +76,3 @@ def _tail(path: Path) -> bytes:
             return file.read(_TAIL)
         except OSError:
             return b""
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """The complete lines at the end of a report file that hold a JSON object."""
-    found: list[dict[str, Any]] = []
-    for line in _tail(path).split(b"\n")[:-1]:
-        try:
-            value = json.loads(line)
-        except ValueError:  # cut off, or not ours
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found

@@ -230,8 +230,13 @@ class Runner:
             if running:
                 for item, progress in await asyncio.to_thread(_look, running):
                     self._fresh_progress[item.claim.job_id, item.claim.attempt] = progress
-            with contextlib.suppress(psycopg.Error):
+            try:
                 await self.send_progress()
+            except psycopg.OperationalError:
+                continue  # the database is away; what is fresh is kept
+            except psycopg.Error:
+                logger.exception("the progress of some jobs cannot be stored; it is dropped")
+                self._fresh_progress.clear()
 
     async def send_progress(self) -> None:
         """Store the progress that is new."""
@@ -256,16 +261,22 @@ class Runner:
         for key in expected:
             if (running := self.attempts.get(key)) is None or running.ended:
                 continue
-            if (item := present.get(key)) is None:
+            if key not in present:
                 logger.warning("job %s attempt %d was taken away; it is ended here", *key)
                 running.abort(Cause.SUPERSEDED)
-            elif item.cancel_requested and running.cause is None:
-                running.abort(Cause.CANCEL, item.cancel_reason or f"cancelled by {item.actor}")
+        self.obey(present.values())
         # a claim whose answer was lost: the database says that it is ours, and nobody here runs it
         unknown = {key for key in present if key not in self.attempts and key[0] not in self._claiming}
         for key in unknown & self._orphans:
             await self._store.release(*key, self._worker)
         self._orphans = unknown
+
+    def obey(self, held: Iterable[Held]) -> None:
+        """Abort those that were asked to stop."""
+        for item in held:
+            running = self.attempts.get((item.job_id, item.attempt))
+            if item.cancel_requested and running is not None and running.cause is None and not running.ended:
+                running.abort(Cause.CANCEL, item.cancel_reason or f"cancelled by {item.actor}")
 
     def ping(self) -> None:
         """Tell all jobs' shims that the worker is alive."""
@@ -292,8 +303,8 @@ def _look(running: list[Attempt]) -> list[tuple[Attempt, Progress]]:
 def outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobState, str | None]:
     """What the end of its processes means for a job.
 
-    A job that was asked to stop and exits with 0 chose to complete. One that raised ``JobAborted`` is cancelled,
-    whether it was asked or not.
+    A job that exits with 0 has completed, also one that was asked to stop. One that ended by ``JobAborted`` is
+    cancelled, whether it was asked or not.
     """
     state, why = _outcome(ended, cause, reason)
     if state is JobState.FAILED and ended.note:
@@ -302,12 +313,12 @@ def outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobS
 
 
 def _outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobState, str | None]:
+    if ended.exit_code == 0 and not ended.problem:
+        return JobState.FINISHED, None
     if ended.said is not None:
         return JobState.CANCELLED, ended.said
     if ended.timed_out:
         return JobState.FAILED, "its walltime was over"
-    if ended.exit_code == 0 and not ended.problem:
-        return JobState.FINISHED, None
     if ended.aborted:
         return JobState.CANCELLED, reason if cause else "it was stopped by a signal from outside the service"
     if ended.problem:

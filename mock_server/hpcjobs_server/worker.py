@@ -43,7 +43,6 @@ class Worker:
         self.store = Work(settings.database_url, min_size=2, max_size=6, poll=settings.poll, use_listen=settings.listen)
         self.executor = LocalExecutor(settings)
         self.runner = Runner(self.store, self.executor, self.id, settings.cores_per_worker)
-        self._beat_wanted = asyncio.Event()
         self._beating_since: float | None = None
         self._host = socket.gethostname()
         # where nobody but this host can reach the database, an outage of it means that nobody can take the jobs over
@@ -147,9 +146,7 @@ class Worker:
                 if self._beating_since is not None:
                     logger.warning("the database is away: %s", error)
                 self._beating_since = None
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._beat_wanted.wait(), self.settings.beat)
-            self._beat_wanted.clear()
+            await asyncio.sleep(self.settings.beat)
 
     async def _life_line(self) -> None:
         """Tell the shims that this process lives, where an outage of the database is the same for everybody.
@@ -162,9 +159,10 @@ class Worker:
             await asyncio.sleep(self.settings.beat)
 
     async def _ear(self) -> None:
-        """Beat at once when one of this worker's jobs is to stop."""
+        """Act at once when one of this worker's jobs is to stop; a heartbeat finds what was missed here."""
         async for _ in self.store.listen(worker_channel(self.id)):
-            self._beat_wanted.set()
+            with contextlib.suppress(psycopg.Error):
+                self.runner.obey(await self.store.to_stop(self.id))
 
     async def _sweeper(self) -> None:
         """Put right what others left behind. One that was deaf itself a moment ago does not judge others."""

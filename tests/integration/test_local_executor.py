@@ -193,6 +193,10 @@ class TestAbort:
         execution.abort()
         assert (ended.exit_code, ended.aborted) == (4, False)
 
+    async def test_exit_code_0_after_a_jobaborted_of_one_step_is_finished(self, make: Run) -> None:
+        execution = make("python -c \"from hpcjobs import runtime; raise runtime.JobAborted('x')\"; exit 0")
+        assert outcome(await finished(execution), None, None) == (JobState.FINISHED, None)
+
     async def test_jobaborted_cancels_from_inside_with_its_message(self, make: Run) -> None:
         execution = make([sys.executable, "-c", "from hpcjobs import runtime; raise runtime.JobAborted('no data')"])
         ended = await finished(execution)
@@ -344,6 +348,12 @@ class TestProgress:
         assert progress is not None
         assert (progress.done, progress.total) == (45, 100)
 
+    async def test_a_time_that_cannot_be_does_not_spoil_the_report(self, make: Run) -> None:
+        execution = make("""echo '{"done": 1, "total": 2, "at": 1e300}' > $HPCJOBS_PROGRESS_FILE""")
+        await finished(execution)
+        progress = execution.progress()
+        assert progress is None or progress.fraction == 0.5
+
     async def test_junk_and_links_in_the_report_do_no_harm(self, make: Run) -> None:
         for command in [
             "echo junk > $HPCJOBS_PROGRESS_FILE",
@@ -351,6 +361,8 @@ class TestProgress:
             "ln -s /etc/passwd $HPCJOBS_PROGRESS_FILE",
             "mkfifo $HPCJOBS_PROGRESS_FILE",
             "head -c 100000 /dev/urandom > $HPCJOBS_PROGRESS_FILE",
+            """echo '{"done": NaN}' > $HPCJOBS_PROGRESS_FILE""",
+            """python -c "print('[' * 5000)" > $HPCJOBS_PROGRESS_FILE""",
         ]:
             execution = make(command)
             assert (await finished(execution)).exit_code == 0

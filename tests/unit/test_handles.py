@@ -691,7 +691,7 @@ def test_a_terminal_shows_a_live_line(monkeypatch: pytest.MonkeyPatch, rich: boo
     text = terminal.getvalue()
     assert "62% step 31/50" in text
     assert "hpcjobs: lost the connection at 12:03" in text
-    assert "".join(text.split()).endswith("because" * 20 + "·neverran") or "never ran" in text
+    assert "because" * 20 in "".join(text.split())
 
 
 def test_many_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,10 @@ SELECT j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelling, j.cance
 FROM me LEFT JOIN jobs j ON j.worker_id = me.id
 """
 
+_TO_STOP = """
+SELECT id, attempt, cancel_reason, actor FROM jobs WHERE worker_id = %s AND cancel_requested_at IS NOT NULL
+"""
+
 # A worker is lost when it was silent for the lease and, on top, for its job's grace time: by then a worker that is cut
 # off has ended the job itself. After Postgres was away nobody is lost for one lease.
 _REAP = f"""
@@ -170,6 +174,11 @@ class Work(Database):
             for row in rows
             if row["id"] is not None
         ]
+
+    async def to_stop(self, worker: UUID) -> list[Held]:
+        """The attempts of a worker that were asked to stop: what a heartbeat tells too, without writing anything."""
+        rows = await self.all(_TO_STOP, [worker])
+        return [Held(str(row["id"]), row["attempt"], True, row["cancel_reason"], row["actor"]) for row in rows]
 
     async def leave(self, worker: UUID) -> None:
         """Say that a worker has ended and holds nothing."""
