@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,6 +95,36 @@ def test_what_is_no_address_is_said_to_be_none(address: str) -> None:
     """The message shows how to write one."""
     with pytest.raises(ConfigError, match=r"write it like http://127\.0\.0\.1:8765"):
         split_token(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://me:s3cret@/", "http://me:s3cret@host:0/?token=s3cret", "http://me:s3?cret@h x", "http://h x?token=a@s3cret"],
+)
+def test_a_wrong_address_shows_nothing_secret(address: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(url=address, profile="a")
+    assert "cret" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        split_token(address.replace("me:s3cret@/", "me:s3cret@ /"))
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.1:1", True),
+        ("http://127.8.9.1", True),
+        ("http://[::1]:1", True),
+        ("http://jobs.localhost", True),
+        ("http://192.168.0.1", False),
+        ("http://localhost.example.org", False),
+    ],
+)
+def test_a_dead_process_is_known_for_every_name_of_this_machine_only(url: str, here: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    assert profiles._lives(url, process.pid) is not here
 
 
 def test_a_wrong_address_does_not_show_its_token() -> None:
@@ -400,6 +433,31 @@ def test_a_local_service_that_does_not_start_says_why(tmp_path: Path, monkeypatc
     with pytest.raises(NoService, match=r"could not be started with: .* serve .*\nit said:\n.*data"):
         resolve(say=said.append)
     assert len(said) == 1
+
+
+def test_a_token_command_that_takes_too_long_leaves_nothing_behind(
+    config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the shell has started ends with it; the file is locked for as long as one of them lives."""
+    monkeypatch.setattr(profiles, "TOKEN_COMMAND_SECONDS", 1.0)
+    lock = tmp_path / "lock"
+    child = "import fcntl, sys, time; fcntl.flock(open(sys.argv[1], 'w'), 2); open(sys.argv[1] + 'ed', 'w'); time.sleep(30)"
+    command = f"{sys.executable} -c {shlex.quote(child)} {lock} & wait"
+    config(f'[profiles.a]\nurl = "http://a"\ntoken_command = {json.dumps(command)}\n')
+    token = resolve("a").token
+    assert callable(token)
+    with pytest.raises(ConfigError, match="did not end within"):
+        token()
+    assert (tmp_path / "locked").exists()
+    with lock.open("w") as file:
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline, "a child of the token_command lives on"
+                time.sleep(0.02)
 
 
 def test_only_the_standard_library_is_imported() -> None:

@@ -98,6 +98,26 @@ def test_other_schemes_are_found_among_the_installed_services(monkeypatch, url):
         find_service("other://x")
 
 
+def test_what_a_service_can_be_told_is_told_and_nothing_else(monkeypatch):
+    """A key that is misspelt is found at once, and not by a request that is refused."""
+
+    class Told(Plain):
+        def __init__(self, url, *, token=None, account=None):
+            super().__init__(url, token=token)
+            self.account = account
+
+    point = importlib.metadata.EntryPoint("told", f"{__name__}:Told", "hpcjobs.services")
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda self: Told)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [point])
+    service = find_service("told://x", options={"account": "abc"})
+    assert isinstance(service, Told)
+    assert service.account == "abc"
+    with pytest.raises(ConfigError, match=r"'acount'.*account, service, token, token_command, token_file, url"):
+        find_service("told://x", options={"acount": "abc"})
+    with pytest.raises(ConfigError, match=r"'token_fil'.*keys are service, token, token_command, token_file, url$"):
+        find_service("http://h", options={"token_fil": "x"})
+
+
 def test_the_installed_entry_point_is_the_reference_service():
     [point] = importlib.metadata.entry_points(group="hpcjobs.services", name="reference")
     assert point.load()("http://h", token=None).base_url == "http://h"

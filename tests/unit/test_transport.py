@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import socket
@@ -37,10 +38,6 @@ class Sync:
     async def iterate(self, op):
         for item in self.driver.iterate(op):
             yield item
-
-    async def events(self, request):
-        for event in self.driver.events(request):
-            yield event
 
     async def aclose(self):
         self.driver.close()
@@ -503,11 +500,52 @@ async def test_a_closed_driver_says_so(make, mocked):
     driver = make()
     await driver.run(call(Request("GET", "/x")))
     await driver.aclose()
-    with pytest.raises(errors.ConfigError, match="closed"):
+    with pytest.raises(errors.ClientClosed):
         await driver.run(call(Request("GET", "/x")))
-    with pytest.raises(errors.ConfigError, match="closed"):
+
+
+async def test_a_closed_driver_opens_no_stream():
+    driver = AsyncDriver(ReferenceService(URL))
+    await driver.aclose()
+    with pytest.raises(errors.ClientClosed):
         async for _ in driver.events(Request("GET", "/x")):
             pass
+
+
+async def test_requests_that_are_held_keep_no_other_from_being_sent(make):
+    """Every follower of a log has a request under way nearly all the time; there may be hundreds of them."""
+    held, inside = asyncio.Event(), 0
+
+    async def serve(reader, writer):
+        nonlocal inside
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        if path == b"/held":
+            inside += 1
+            await held.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=256)
+    driver = make(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=10.0, retry=RetryPolicy(tries=1))
+
+    async def ask(path):
+        op = call(Request("GET", path))
+        if isinstance(driver, Sync):  # a thread for each, as many callers have
+            return await loop.run_in_executor(threads, driver.driver.run, op)
+        return await driver.run(op)
+
+    loop = asyncio.get_running_loop()
+    with concurrent.futures.ThreadPoolExecutor(130) as threads:
+        followers = [asyncio.ensure_future(ask("/held")) for _ in range(120)]
+        try:
+            answer = await asyncio.wait_for(ask("/other"), 8)
+        finally:
+            held.set()
+            await asyncio.gather(*followers, return_exceptions=True)
+            server.close()
+    assert answer.status == 204
+    assert inside == 120
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -515,10 +553,23 @@ async def test_a_closed_driver_says_so(make, mocked):
 STREAM = b': hello\n\nid: 1\nevent: hello\ndata: {}\n\n: still here\n\nid: 2\nevent: job\ndata: {"a":\ndata: 1}\n\n'
 
 
-async def test_events_are_handed_out_as_they_come_and_comments_are_not(make, mocked):
+@pytest.fixture
+async def streams():
+    """Makes async drivers, which alone have streams of events; all are closed in the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def go(*, token=None):
+            driver = AsyncDriver(ReferenceService(URL, token=token), retry=QUICK)
+            stack.push_async_callback(driver.aclose)
+            return driver
+
+        yield go
+
+
+async def test_events_are_handed_out_as_they_come_and_comments_are_not(streams, mocked):
     route = mocked.get(f"{URL}/v1/events").respond(200, headers={"content-type": "text/event-stream"}, content=STREAM)
     request = ReferenceService(URL).events_request("0")
-    events = [(event.id, event.event, event.data) async for event in make(token="t").events(request)]
+    events = [(event.id, event.event, event.data) async for event in streams(token="t").events(request)]
     assert events == [("1", "hello", "{}"), ("2", "job", '{"a":\n1}')]
     sent = route.calls.last.request
     assert (sent.headers["accept"], sent.headers["last-event-id"]) == ("text/event-stream", "0")
@@ -536,42 +587,9 @@ async def test_events_are_handed_out_as_they_come_and_comments_are_not(make, moc
     ],
     ids=["401", "html", "404", "refused", "silence"],
 )
-async def test_a_stream_that_cannot_be_opened_is_a_typed_error(make, mocked, answer, kind):
+async def test_a_stream_that_cannot_be_opened_is_a_typed_error(streams, mocked, answer, kind):
     route = mocked.get(f"{URL}/v1/events").mock(side_effect=[answer])
     with pytest.raises(kind):
-        async for _ in make().events(ReferenceService(URL).events_request(None)):
+        async for _ in streams().events(ReferenceService(URL).events_request(None)):
             pass
     assert route.call_count == 1
-
-
-def test_closing_a_driver_ends_a_stream_that_another_thread_reads():
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
-    first = threading.Event()
-    ended = []
-    driver = Driver(ReferenceService(f"http://127.0.0.1:{listener.getsockname()[1]}"))
-
-    def read():
-        try:
-            for _ in driver.events(ReferenceService("").events_request(None)):
-                first.set()
-        except errors.HpcjobsError as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        connection, _ = listener.accept()
-        with connection, listener:
-            connection.recv(65536)
-            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-            event = b"data: 1\n\n"
-            connection.sendall(head + b"%x\r\n%s\r\n" % (len(event), event))
-            assert first.wait(10)
-            time.sleep(0.2)  # nothing tells that the thread waits for bytes again
-            driver.close()
-            thread.join(10)
-            assert not thread.is_alive()
-    finally:
-        driver.close()
-    assert [type(error) for error in ended] == [errors.ConnectionLost]

@@ -1,0 +1,55 @@
+"""A notebook that is run without a browser, and what stays in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.running import Service
+
+SYNC = (
+    "from hpcjobs import Client\nclient = Client()\n"
+    "job = client.submit('echo hello', name='<b>')\ncancelled = client.submit('sleep 600', name='long')",
+    "info = job.wait()",
+    "job",
+    "print(cancelled.cancel(reason='wrong damping', confirm=30).outcome)\ndone = client.wait([job, cancelled])",
+)
+ASYNC = (
+    "from hpcjobs import AsyncClient\nclient = AsyncClient()\n"
+    "job = await client.submit('echo hello', name='<b>')\n"
+    "cancelled = await client.submit('sleep 600', name='long')",
+    "info = await job",
+    "job",
+    "print((await cancelled.cancel(reason='wrong damping', confirm=30)).outcome)\n"
+    "done = await client.wait([job, cancelled])",
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("cells", [SYNC, ASYNC], ids=["sync", "async"])
+def test_a_notebook_keeps_one_output_per_wait_with_the_final_state(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cells: tuple[str, ...]
+) -> None:
+    """As HTML and as text, with whatever a job says escaped; nothing goes to stderr."""
+    monkeypatch.setenv("HPCJOBS_URL", service.url)
+    monkeypatch.setenv("HPCJOBS_TOKEN", service.token)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # the kernel must not take itself for a test
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    submitted, waited, shown, both = (cell.outputs for cell in notebook.cells)
+    assert not submitted
+    (output,) = waited
+    assert output.data["text/plain"].startswith("✔ FINISHED  <b> ")
+    assert "&lt;b&gt;" in output.data["text/html"]
+    (output,) = shown
+    assert "FINISHED" in output.data["text/plain"]
+    assert "&lt;b&gt;" in output.data["text/html"]
+    printed, output = both
+    assert printed.name == "stdout"
+    assert printed.text == "CANCELLED\n"
+    lines = output.data["text/plain"].splitlines()
+    assert lines[0] == "2 of 2 ended · 1 CANCELLED · 1 FINISHED"
+    assert "wrong damping" in lines[2]

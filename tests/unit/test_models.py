@@ -1,0 +1,21 @@
+"""What is asked, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcjobs.errors import InvalidSpec
+from hpcjobs.models import JobSpec, Resources
+
+
+@pytest.mark.parametrize("more", [{}, {"cores": 2}], ids=["alone", "beside flat ones"])
+@pytest.mark.parametrize("resources", ["big", 5, ["cores"], True], ids=repr)
+def test_resources_that_are_none_are_a_problem_of_that_field(resources, more):
+    with pytest.raises(InvalidSpec) as caught:
+        JobSpec.parse({"command": "x", "resources": resources, **more})
+    assert [field for field, _ in caught.value.problems] == ["resources"]
+
+
+@pytest.mark.parametrize("resources", [None, {}, {"cores": 3}, Resources(cores=3)], ids=repr)
+def test_resources_beside_the_other_fields_go_before_nested_ones(resources):
+    assert JobSpec.parse({"command": "x", "resources": resources, "cores": 2}).resources.cores == 2
