@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hpcjobs.errors import (
+    PASSING,
     CancelTimeout,
     Conflict,
+    HpcjobsError,
     InvalidSpec,
     JobNotFound,
     JobVanished,
     NotCancelled,
-    RateLimited,
-    ServiceUnavailable,
-    TransportError,
     UnexpectedAnswer,
     Unsupported,
 )
 from hpcjobs.lifecycle import Action, JobState
-from hpcjobs.models import MAX_REASON, CancelOutcome, CancelResult, JobInfo
+from hpcjobs.models import MAX_REASON, CancelOutcome, CancelResult, JobInfo, JobQueryAnswer
 from hpcjobs.protocol import Op, sleep
 from hpcjobs.services.base import Service
+
+Learn = Callable[[JobInfo], object]
+"""Told each info as it comes."""
 
 SEND_AGAIN = 60.0
 """Seconds after which a cancel is sent again, where the service can lose one."""
@@ -42,6 +44,7 @@ def cancel(
     delete: bool = False,
     confirm: float | None = None,
     strict: bool = False,
+    learn: Learn | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Op[CancelResult]:
     """Ask that a job not run, or stop.
@@ -56,6 +59,8 @@ def cancel(
         delete: Remove the record of a job that never started.
         confirm: Seconds to wait until the job has ended; None to return as soon as the service has taken the request.
         strict: Raise where nothing was cancelled.
+        learn: Told everything that is learnt of the job, also where an error is raised; it costs a look at a job that
+            ended at once, because the answer to the request does not tell how.
         clock: Seconds that only grow.
 
     Returns:
@@ -71,19 +76,29 @@ def cancel(
     """
     _check(service, reason, abort=abort, confirm=confirm)
     info = yield from service.get(job_id)
+    if learn is not None:
+        learn(info)
     if not info.state.allows(Action.CANCEL):
         result = _already(info, reason)
     else:
-        result = yield from _send(service, info, reason, abort=abort, delete=delete)
+        result = yield from _send(service, info, reason, learn, abort=abort, delete=delete)
         if confirm is not None and result.outcome is CancelOutcome.CANCEL_REQUESTED:
-            result = yield from _confirm(service, info, result, confirm, clock, abort=abort, delete=delete)
+            result = yield from _confirm(
+                service, info, result, learn, seconds=confirm, clock=clock, abort=abort, delete=delete
+            )
     if strict and not result.accepted:
         raise NotCancelled(result)
     return result
 
 
 def cancel_many(
-    service: Service, ids: Sequence[str], *, reason: str | None = None, abort: bool = True, delete: bool = False
+    service: Service,
+    ids: Sequence[str],
+    *,
+    reason: str | None = None,
+    abort: bool = True,
+    delete: bool = False,
+    learn: Learn | None = None,
 ) -> Op[list[CancelResult]]:
     """Cancel many jobs; one bad id spoils nothing.
 
@@ -93,6 +108,7 @@ def cancel_many(
         reason: Why, at most 1,024 characters.
         abort: Whether jobs that have started are asked to stop.
         delete: Remove the records of jobs that never started.
+        learn: Told everything that is learnt of the jobs; it costs a look at those that ended at once.
 
     Returns:
         One result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND.
@@ -107,6 +123,9 @@ def cancel_many(
     wanted = list(dict.fromkeys(ids))
     answer = yield from service.get_many(wanted)
     known = {info.id: info for info in answer.items}
+    if learn is not None:
+        for info in answer.items:
+            learn(info)
     results: dict[str, CancelResult] = {
         job_id: CancelResult(job_id=job_id, outcome=CancelOutcome.NOT_FOUND, reason=reason) for job_id in answer.missing
     }
@@ -117,8 +136,8 @@ def cancel_many(
         sent = yield from service.cancel(active, reason=reason, abort=abort, delete=delete)
         if len(sent) != len(active):
             raise UnexpectedAnswer(f"{service.name} was asked to cancel {len(active)} jobs and told of {len(sent)}")
-        for job_id, result in zip(active, sent, strict=True):
-            results[job_id] = _settled(known.get(job_id), result, delete=delete)
+        told = dict(zip(active, sent, strict=True))
+        results.update((yield from _completed(service, known, told, reason, learn, delete=delete)))
     return [results[job_id] for job_id in ids]
 
 
@@ -143,12 +162,16 @@ def _already(info: JobInfo, reason: str | None) -> CancelResult:
     )
 
 
-def _send(service: Service, info: JobInfo, reason: str | None, *, abort: bool, delete: bool) -> Op[CancelResult]:
+def _send(
+    service: Service, info: JobInfo, reason: str | None, learn: Learn | None, *, abort: bool, delete: bool
+) -> Op[CancelResult]:
     """Send the request for a job that was seen active; a lost race is an outcome."""
     try:
         [result] = yield from service.cancel([info.id], reason=reason, abort=abort, delete=delete)
     except Conflict:
         now = yield from service.get(info.id)
+        if learn is not None:
+            learn(now)
         if now.terminal:
             return _already(now, reason).model_copy(update={"before": info.state})
         if not now.cancel_requested:
@@ -156,15 +179,85 @@ def _send(service: Service, info: JobInfo, reason: str | None, *, abort: bool, d
         return CancelResult(
             job_id=info.id, outcome=CancelOutcome.CANCEL_REQUESTED, before=info.state, after=now.state, reason=reason
         )
-    result = _settled(info, result, delete=delete)
+    results = yield from _completed(service, {info.id: info}, {info.id: result}, reason, learn, delete=delete)
+    result = results[info.id]
     if result.outcome is CancelOutcome.NOT_FOUND:
         raise JobNotFound(f"there is no job {info.id}", status=404, code="job_not_found")
-    if result.outcome is CancelOutcome.ALREADY_TERMINAL and result.after is JobState.CANCELLED:
-        # Either someone else was faster, or the answer to our own first try was lost.
-        now = yield from service.get(info.id)
-        if now.cancel_reason == reason:
-            return result.model_copy(update={"outcome": CancelOutcome.CANCELLED, "before": info.state})
     return result
+
+
+def _completed(
+    service: Service,
+    seen: Mapping[str, JobInfo],
+    told: Mapping[str, CancelResult],
+    reason: str | None,
+    learn: Learn | None,
+    *,
+    delete: bool,
+) -> Op[dict[str, CancelResult]]:
+    """Complete the service's answers, by what was seen before and by one more look at the jobs that have ended."""
+    results = {job_id: _settled(seen.get(job_id), result, delete=delete) for job_id, result in told.items()}
+    ended: list[str] = []
+    for job_id, result in results.items():
+        if job_id not in seen:
+            continue
+        if _ended(result) and (learn is not None or _doubtful(result)):
+            ended.append(job_id)
+        if learn is not None:
+            learn(_asked(seen[job_id], result))
+    answer = yield from _look(service, ended)
+    for now in answer.items:
+        if now.id not in results:
+            continue
+        result = results[now.id]
+        if learn is not None:
+            learn(now)
+        if _doubtful(result) and now.cancel_reason == reason:
+            ours = {"outcome": CancelOutcome.CANCELLED, "before": seen[now.id].state}
+            results[now.id] = result.model_copy(update=ours)
+    for job_id in answer.missing:
+        if learn is not None and delete and results[job_id].confirmed:
+            learn(_removed(seen[job_id], reason))
+    return results
+
+
+def _ended(result: CancelResult) -> bool:
+    """Whether the job has ended, by the service's answer to the request."""
+    return result.confirmed if result.after is None else result.after.terminal
+
+
+def _doubtful(result: CancelResult) -> bool:
+    """Whether a job that was seen active was cancelled by someone faster, or by a try whose answer was lost."""
+    return result.outcome is CancelOutcome.ALREADY_TERMINAL and result.after is JobState.CANCELLED
+
+
+def _look(service: Service, ids: Sequence[str]) -> Op[JobQueryAnswer]:
+    """Look at jobs that have ended; the request was heeded, so that a look that fails is no error."""
+    try:
+        if len(ids) > 1:
+            return (yield from service.get_many(ids))
+        return JobQueryAnswer(items=[(yield from service.get(ids[0]))] if ids else [])
+    except JobNotFound:
+        return JobQueryAnswer(items=[], missing=list(ids))
+    except HpcjobsError:
+        return JobQueryAnswer(items=[])
+
+
+def _asked(info: JobInfo, result: CancelResult) -> JobInfo:
+    """What is known of a job by the answer to the request; never that it has ended: only a look tells how."""
+    changes: dict[str, object] = {}
+    if result.after is not None and not result.after.terminal and result.after is not info.state:
+        changes = {"state": result.after, "native_state": result.after.value}
+    if result.accepted:
+        changes |= {"cancel_requested": True, "cancel_reason": result.reason or info.cancel_reason}
+    return info.model_copy(update=changes)
+
+
+def _removed(info: JobInfo, reason: str | None) -> JobInfo:
+    """All that can be known of a job whose record was removed because it was cancelled before it ran."""
+    word = JobState.CANCELLED
+    changes = {"state": word, "native_state": word.value, "reason": reason, "cancel_reason": reason}
+    return info.model_copy(update={**changes, "cancel_requested": True})
 
 
 def _settled(info: JobInfo | None, result: CancelResult, *, delete: bool) -> CancelResult:
@@ -183,9 +276,10 @@ def _confirm(
     service: Service,
     info: JobInfo,
     result: CancelResult,
+    learn: Learn | None,
+    *,
     seconds: float,
     clock: Callable[[], float],
-    *,
     abort: bool,
     delete: bool,
 ) -> Op[CancelResult]:
@@ -200,6 +294,8 @@ def _confirm(
         pause = min(pause * 1.5, max(SLOWEST, shortest))
         try:
             info = yield from service.get(info.id)
+            if learn is not None:
+                learn(info)
             if info.terminal:
                 ours = info.state is JobState.CANCELLED
                 outcome = CancelOutcome.CANCELLED if ours else CancelOutcome.FINISHED_FIRST
@@ -207,7 +303,7 @@ def _confirm(
             if service.capabilities.cancel_can_be_lost and clock() - sent >= SEND_AGAIN:
                 sent = clock()
                 yield from service.cancel([info.id], reason=result.reason, abort=abort, delete=delete)
-        except (TransportError, ServiceUnavailable, RateLimited, Conflict):
+        except (*PASSING, Conflict):
             continue
         except JobNotFound:
             raise JobVanished(info.id, info) from None

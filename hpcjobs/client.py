@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Never, Self
 
+    from hpcjobs.cancelling import Learn
     from hpcjobs.inputs import Inputs
     from hpcjobs.lifecycle import JobState
     from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TokenInfo
@@ -97,7 +98,7 @@ class Client(_Client[Session]):
         start: bool = True,
     ) -> None:
         target = profiles.resolve(profile, url=url, token=token, start=start, say=live.say)
-        service = find_service(target.url, token=target.token)
+        service = find_service(target.url, token=target.token, options=target.options)
         super().__init__(Session(service, timeout=timeout, retry=retry), target.profile)
 
     def __enter__(self) -> Self:
@@ -292,8 +293,10 @@ class Client(_Client[Session]):
         """
         handles = _handles(jobs, self._session, Job)
         ids = [handle.id for handle in handles]
-        order = operations.cancel_many(self.service, ids, reason=reason, abort=abort, delete=delete)
-        return _told(handles, self._session.run(order))
+        order = operations.cancel_many(
+            self.service, ids, reason=reason, abort=abort, delete=delete, learn=_teach(handles)
+        )
+        return self._session.run(order)
 
     def wait(
         self,
@@ -423,7 +426,7 @@ class AsyncClient(_Client[AsyncSession]):
         start: bool = True,
     ) -> None:
         target = profiles.resolve(profile, url=url, token=token, start=start, say=live.say)
-        service = find_service(target.url, token=target.token)
+        service = find_service(target.url, token=target.token, options=target.options)
         super().__init__(AsyncSession(service, timeout=timeout, retry=retry), target.profile)
 
     async def __aenter__(self) -> Self:
@@ -618,8 +621,10 @@ class AsyncClient(_Client[AsyncSession]):
         """
         handles = _handles(jobs, self._session, AsyncJob)
         ids = [handle.id for handle in handles]
-        order = operations.cancel_many(self.service, ids, reason=reason, abort=abort, delete=delete)
-        return _told(handles, await self._session.run(order))
+        order = operations.cancel_many(
+            self.service, ids, reason=reason, abort=abort, delete=delete, learn=_teach(handles)
+        )
+        return await self._session.run(order)
 
     async def wait(
         self,
@@ -782,7 +787,7 @@ def _wanted(unknown: Mapping[str, Any], **conditions: Any) -> JobFilter:
 def _handle(job: H | str, session: Any, kind: type[H]) -> H:
     """A handle of this client, from one or from an id; asks nothing."""
     if isinstance(job, str):
-        return kind(session, waiting.known(job, None))
+        return kind(session, waiting.known(session.service.spelled(job), None))
     if not isinstance(job, kind):
         raise InvalidSpec([("job", f"is {job!r}; give a {kind.__name__} or an id")])
     theirs = job._session.service  # noqa: SLF001 - client and handle are of one piece
@@ -801,23 +806,17 @@ def _seen(handles: Sequence[Job | AsyncJob]) -> dict[str, JobInfo | None]:
     return {handle.id: waiting.seen(handle.info) for handle in handles}
 
 
-def _teach(handles: Sequence[Job | AsyncJob]) -> waiting.Learn:
+def _teach(handles: Sequence[Job | AsyncJob]) -> Learn:
     """Hands each info to the handles of its job."""
     by_id: dict[str, list[Job | AsyncJob]] = {}
     for handle in handles:
         by_id.setdefault(handle.id, []).append(handle)
 
     def learn(info: JobInfo) -> None:
-        for handle in by_id[info.id]:
+        for handle in by_id.get(info.id, ()):
             handle._learn(info)  # noqa: SLF001 - client and handle are of one piece
 
     return learn
-
-
-def _told(handles: Sequence[Job | AsyncJob], results: list[CancelResult]) -> list[CancelResult]:
-    for handle, result in zip(handles, results, strict=True):
-        handle._learn_cancel(result)  # noqa: SLF001 - client and handle are of one piece
-    return results
 
 
 def _in_order(handles: Sequence[Job | AsyncJob], infos: Sequence[JobInfo]) -> list[JobInfo]:

@@ -52,6 +52,18 @@ class HpcjobsError(Exception):
     may_have_acted: bool = False
     """Whether the service may have acted all the same: an answer, this one or that of an earlier try, was lost."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled by calling the class with ``args``, which are the sentence, not what made it.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[HpcjobsError], args: tuple[object, ...], state: dict[str, Any]) -> HpcjobsError:
+    """An error as it was in another process, or before it was copied."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class ConfigError(HpcjobsError):
     """A profile, an address or a setting cannot be used."""
@@ -138,6 +150,9 @@ class ServiceError(HpcjobsError):
         body: The whole answer where it was structured.
     """
 
+    retry_after: float | None = None
+    """Seconds that the service asked to wait before the next request, or None where it did not say."""
+
     def __init__(self, detail: str, *, status: int = 0, code: str = "", body: Mapping[str, Any] | None = None) -> None:
         self.status, self.code, self.detail, self.body = status, code, detail, dict(body or {})
         super().__init__(detail)
@@ -187,6 +202,10 @@ class ServiceUnavailable(ServiceError):
 
 class UnexpectedAnswer(ServiceError):
     """The answer is not in the service's language: a proxy's HTML page, or broken JSON."""
+
+
+PASSING = (TransportError, ServiceUnavailable, RateLimited, UnexpectedAnswer)
+"""The errors that pass: the service, or the way to it, may be back at any time."""
 
 
 class SubmissionUnknown(HpcjobsError):

@@ -81,14 +81,9 @@ class _Handle(Generic[S]):
         return list(self._info.tags)
 
     def _learn(self, info: JobInfo) -> JobInfo:
-        """Keep what was learnt, and return it."""
+        """Keep what was learnt, unless something newer is known, and return what is known."""
         self._info = waiting.merged(self._info, info)
         return self._info
-
-    def _learn_cancel(self, result: CancelResult) -> CancelResult:
-        """Keep what a request to cancel has told, and return it."""
-        self._info = waiting.after_cancel(self._info, result)
-        return result
 
     def __repr__(self) -> str:
         info = self._info
@@ -234,17 +229,16 @@ class Job(_Handle[Session]):
             NotCancelled: Nothing was cancelled, and ``strict`` was given.
             Unsupported: The service cannot do what was asked.
         """
-        return self._learn_cancel(
-            self._session.run(
-                operations.cancel(
-                    self._session.service,
-                    self.id,
-                    reason=reason,
-                    abort=abort,
-                    delete=delete,
-                    confirm=confirm,
-                    strict=strict,
-                )
+        return self._session.run(
+            operations.cancel(
+                self._session.service,
+                self.id,
+                reason=reason,
+                abort=abort,
+                delete=delete,
+                confirm=confirm,
+                strict=strict,
+                learn=self._learn,
             )
         )
 
@@ -430,17 +424,16 @@ class AsyncJob(_Handle[AsyncSession]):
             NotCancelled: Nothing was cancelled, and ``strict`` was given.
             Unsupported: The service cannot do what was asked.
         """
-        return self._learn_cancel(
-            await self._session.run(
-                operations.cancel(
-                    self._session.service,
-                    self.id,
-                    reason=reason,
-                    abort=abort,
-                    delete=delete,
-                    confirm=confirm,
-                    strict=strict,
-                )
+        return await self._session.run(
+            operations.cancel(
+                self._session.service,
+                self.id,
+                reason=reason,
+                abort=abort,
+                delete=delete,
+                confirm=confirm,
+                strict=strict,
+                learn=self._learn,
             )
         )
 

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from hpcjobs.errors import InvalidSpec, JobNotFound, JobVanished, RateLimited, ServiceUnavailable, TransportError
+from hpcjobs.errors import PASSING, InvalidSpec, JobNotFound, JobVanished
 from hpcjobs.protocol import Op, emit, sleep
 from hpcjobs.services.base import LogChunk, Service
 
@@ -20,6 +20,7 @@ PATIENCE = 600.0
 """Seconds without any answer after which following ends with the error."""
 
 STREAMS = ("stdout", "stderr")
+"""What a job writes to; stdout holds both, in order, unless the job asked for a separate stderr."""
 
 LONGEST_TAIL = 64 << 20
 """Bytes: where fewer lines than asked for are found in so many, they are all that is shown."""
@@ -46,8 +47,38 @@ def read_log(service: Service, job_id: str, *, stream: str = "stdout", tail: int
     """
     if tail is not None:
         return (yield from tail_log(service, job_id, stream=stream, lines=tail)).data.decode("utf-8", "replace")
+    while True:  # where another attempt has begun, its log is the one to show
+        data = bytearray()
+        if (yield from present_log(service, job_id, stream=stream, take=data.extend)):
+            return data.decode("utf-8", "replace")
+
+
+def present_log(service: Service, job_id: str, *, stream: str, take: Callable[[bytes], object]) -> Op[bool]:
+    """Hand out, piece by piece, what was there at the first look: a job that writes faster than we read has no end.
+
+    Args:
+        service: Where the job is.
+        job_id: Whose log.
+        stream: ``"stdout"`` or ``"stderr"``.
+        take: Given each piece as it comes.
+
+    Returns:
+        False where another attempt began meanwhile: what was handed out is the beginning of the one before.
+
+    Raises:
+        InvalidSpec: There is no such stream.
+        JobNotFound: There is no such job.
+    """
     _check_stream(stream)
-    return (yield from _whole(service, job_id, stream)).decode("utf-8", "replace")
+    first = chunk = yield from service.log(job_id, stream, offset=0, length=PIECE)
+    offset = 0
+    while chunk.attempt == first.attempt:
+        take(chunk.data)
+        offset += len(chunk.data)
+        if not chunk.data or offset >= first.total:
+            return True
+        chunk = yield from service.log(job_id, stream, offset=offset, length=PIECE)
+    return False
 
 
 def tail_log(service: Service, job_id: str, *, stream: str = "stdout", lines: int) -> Op[LogChunk]:
@@ -86,19 +117,6 @@ def _lines(data: bytes) -> list[bytes]:
     return [line + b"\n" for line in whole] + ([rest] if rest else [])
 
 
-def _whole(service: Service, job_id: str, stream: str) -> Op[bytes]:
-    """Everything that was there at the first look: a job that writes faster than we read has no end."""
-    first = chunk = yield from service.log(job_id, stream, offset=0, length=PIECE)
-    data = bytearray(first.data)
-    while chunk.data and len(data) < first.total:
-        chunk = yield from service.log(job_id, stream, offset=len(data), length=PIECE)
-        if chunk.attempt != first.attempt:  # another attempt has begun: its log is the one to show
-            first = chunk = yield from service.log(job_id, stream, offset=0, length=PIECE)
-            data.clear()
-        data += chunk.data
-    return bytes(data)
-
-
 def follow_log(
     service: Service,
     job_id: str,
@@ -126,6 +144,7 @@ def follow_log(
         JobNotFound: There is no such job.
         JobVanished: The service no longer knows the job.
         TransportError: No answer came for ten minutes.
+        ServiceError: The service gave no usable answer for ten minutes, or it refused.
     """
     _check_stream(stream)
     if offset < 0:
@@ -136,7 +155,7 @@ def follow_log(
         asked = clock()
         try:
             chunk = yield from service.log(job_id, stream, offset=offset, wait=HOLD, length=PIECE)
-        except (TransportError, ServiceUnavailable, RateLimited):
+        except PASSING:
             if clock() - heard > PATIENCE:
                 raise
             yield from sleep(1.0)

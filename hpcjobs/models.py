@@ -299,10 +299,9 @@ class JobSpec(_Asked):
         """
         flat = dict(fields)
         nested = flat.get("resources")
-        resources = dict(nested.model_dump() if isinstance(nested, Resources) else nested or {})
-        resources.update({name: flat.pop(name) for name in Resources.model_fields if name in flat})
-        if resources:
-            flat["resources"] = resources
+        beside = {name: flat.pop(name) for name in Resources.model_fields if name in flat}
+        if nested is None or isinstance(nested, (Mapping, Resources)):
+            flat["resources"] = {**(nested.model_dump() if isinstance(nested, Resources) else nested or {}), **beside}
         try:
             return cls.model_validate(flat)
         except ValidationError as error:
@@ -318,7 +317,7 @@ def problems_of(error: ValidationError, allowed: Mapping[str, Any]) -> list[tupl
             for part in item["loc"]
             if part not in {"str", "constrained-str", "list[str]", "resources", "function-before[parse_memory(), int]"}
         ]
-        field = ".".join(parts)
+        field = ".".join(parts) or ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             names = ", ".join(sorted(name for name in allowed if name != "resources"))

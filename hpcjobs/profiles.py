@@ -21,6 +21,8 @@ The config file is ``~/.config/hpcjobs/config.toml`` (``HPCJOBS_CONFIG`` names a
     url = "http://head:6820"
     token_command = ["scontrol", "token"]
 
+All other keys of a profile are for its service, which says which ones it knows.
+
 This module imports nothing but the standard library until a file has to be read.
 """
 
@@ -43,6 +45,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from hpcjobs.errors import ConfigError, NoService
+from hpcjobs.hosts import is_loopback
 
 Token = Union[str, Callable[[], str], None]
 """A token, a function that fetches one (called again when it has expired), or none."""
@@ -52,8 +55,6 @@ TOKEN_COMMAND_SECONDS = 30.0
 
 START_SECONDS = 60.0
 """How long a local service may take to start."""
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _TOKEN_KEYS = ("token", "token_file", "token_command")
 
@@ -228,7 +229,11 @@ def split_token(address: str) -> tuple[str, str | None]:
 
 def _shown(address: str) -> str:
     """An address for a message: without anything that may be secret."""
-    return address.split("?", 1)[0]
+    scheme, mark, rest = address.partition("://")
+    place, _, query = rest.partition("?")
+    if "@" in query:  # perhaps a password with a question mark in it: then nothing is sure
+        return f"{scheme}://..."
+    return scheme.split("?", 1)[0] + mark + place.rpartition("@")[2]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -368,30 +373,51 @@ def _command_token(command: str | Sequence[str], profile: str) -> str:
 
     shown = command if isinstance(command, str) else shlex.join(command)
     try:
-        done = subprocess.run(
-            command,
-            shell=isinstance(command, str),  # a string is the user's own shell command, from their own file
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TOKEN_COMMAND_SECONDS,
-            check=False,
-        )
+        code, out, err = _run_for_a_while(command, TOKEN_COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
         raise ConfigError(
             f"profile {profile!r}: the token_command {shown!r} did not end within {TOKEN_COMMAND_SECONDS:g} s"
         ) from None
     except OSError as error:
         raise ConfigError(f"profile {profile!r}: the token_command {shown!r} cannot be run: {error}") from error
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip()[-500:]
+    if code != 0:
+        said = err.decode("utf-8", "replace").strip()[-500:]
         raise ConfigError(
-            f"profile {profile!r}: the token_command {shown!r} ended with {done.returncode}"
-            + (f": {said}" if said else "")
+            f"profile {profile!r}: the token_command {shown!r} ended with {code}" + (f": {said}" if said else "")
         )
-    token = done.stdout.decode("utf-8", "replace").strip()
+    token = out.decode("utf-8", "replace").strip()
     if not token:
         raise ConfigError(f"profile {profile!r}: the token_command {shown!r} printed nothing")
     return token
+
+
+def _run_for_a_while(command: str | Sequence[str], seconds: float) -> tuple[int, bytes, bytes]:
+    """Run a program in a session of its own, so that all that it has started can be ended with it.
+
+    Returns:
+        How it ended, and what it wrote to stdout and to stderr.
+    """
+    import signal
+    import subprocess
+
+    with subprocess.Popen(
+        command,
+        shell=isinstance(command, str),  # a string is the user's own shell command, from their own file
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:  # Ctrl-C too: it does not reach the other session
+            if os.name == "posix":
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            raise
+    return process.returncode, out, err
 
 
 def save_profile(
@@ -555,7 +581,7 @@ def _read_server_file(folder: Path) -> tuple[str, int] | None:
 
 def _lives(url: str, pid: int) -> bool:
     """Whether a process of ours has this id; true for a service on another host, where it cannot be known."""
-    if urllib.parse.urlsplit(url).hostname not in LOOPBACK or os.name != "posix":
+    if not is_loopback(urllib.parse.urlsplit(url).hostname or "") or os.name != "posix":
         return True
     try:
         os.kill(pid, 0)

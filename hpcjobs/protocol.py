@@ -21,6 +21,8 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import re
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, Union, cast
 
@@ -151,3 +153,38 @@ def emit(item: Any) -> Op[None]:
 def run(function: Callable[[], T]) -> Op[T]:
     """Do a short blocking piece of local work and return its result."""
     return cast(T, (yield Run(function)))
+
+
+def retry_after(response: Response) -> float | None:
+    """The pause that an answer asks for, in seconds.
+
+    Args:
+        response: An answer with or without the header ``Retry-After``, as a number of seconds or as an HTTP date.
+
+    Returns:
+        Seconds, zero for a date in the past; None where there is no such header or where it makes no sense.
+
+    Example:
+        >>> retry_after(Response(503, {"retry-after": "2"}, b""))
+        2.0
+    """
+    text = response.headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d*)?", text):
+        return float(text)
+    then = _timestamp(text)
+    if then is None:
+        return None
+    # The service's own clock, where it tells it: a wrong clock here must not make a wrong pause.
+    now = _timestamp(response.headers.get("date", ""))
+    return max(0.0, then - (time.time() if now is None else now))
+
+
+def _timestamp(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -18,13 +18,12 @@ anything else                 handed over                                 handed
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs.errors import HpcjobsError, NoService, TransportError
-from hpcjobs.protocol import Effect, Op, Request, Response, Sleep, T
+from hpcjobs.protocol import Effect, Op, Request, Response, Sleep, T, retry_after
 
 if TYPE_CHECKING:
     import tenacity
@@ -211,38 +210,3 @@ def _begin(
     state = tenacity.RetryCallState(retrying, fn=None, args=(), kwargs={})
     state.start_time = start
     return state
-
-
-def retry_after(response: Response) -> float | None:
-    """The pause that an answer asks for, in seconds.
-
-    Args:
-        response: An answer with or without the header ``Retry-After``, as a number of seconds or as an HTTP date.
-
-    Returns:
-        Seconds, zero for a date in the past; None where there is no such header or where it makes no sense.
-
-    Example:
-        >>> retry_after(Response(503, {"retry-after": "2"}, b""))
-        2.0
-    """
-    text = response.headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d*)?", text):
-        return float(text)
-    then = _timestamp(text)
-    if then is None:
-        return None
-    # The service's own clock, where it tells it: a wrong clock here must not make a wrong pause.
-    now = _timestamp(response.headers.get("date", ""))
-    return max(0.0, then - (time.time() if now is None else now))
-
-
-def _timestamp(text: str) -> float | None:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None

@@ -24,6 +24,7 @@ from hpcjobs.transport import AsyncDriver, Driver
 if TYPE_CHECKING:
     import asyncio
 
+    from hpcjobs.cancelling import Learn
     from hpcjobs.services.base import Service
     from hpcjobs.watching import Watcher
 
@@ -91,13 +92,13 @@ class _Session:
             self._begin()
 
     def _until_ended(
-        self, jobs: Mapping[str, JobInfo | None], timeout: float | None, progress: bool | None, learn: waiting.Learn
+        self, jobs: Mapping[str, JobInfo | None], timeout: float | None, progress: bool | None, learn: Learn
     ) -> waiting.Waiting[list[JobInfo]]:
         self._check_open()
         display = functools.partial(live.choose, progress)
         return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn)
 
-    def _changes_of(self, info: JobInfo, learn: waiting.Learn) -> waiting.Waiting[None]:
+    def _changes_of(self, info: JobInfo, learn: Learn) -> waiting.Waiting[None]:
         self._check_open()
         return waiting.changes_of(info, learn=learn, notice=live.logger.warning)
 
@@ -132,7 +133,8 @@ class Session(_Session):
 
     def iterate(self, op: Op[Any]) -> Iterator[Any]:
         """Run an operation and hand out its items."""
-        return self.driver.iterate(op)
+        # Not the driver's own iterator: that would not keep this session, and with it the driver, open.
+        yield from self.driver.iterate(op)
 
     def wait(
         self,
@@ -141,7 +143,7 @@ class Session(_Session):
         timeout: float | None,
         progress: bool | None,
         on_interrupt: OnInterrupt,
-        learn: waiting.Learn,
+        learn: Learn,
     ) -> list[JobInfo]:
         """Wait until all jobs have ended: see :func:`hpcjobs.waiting.until_ended`."""
         _check_choice(on_interrupt)
@@ -155,7 +157,7 @@ class Session(_Session):
                 live.tell(waiting.detached(last.infos))
             raise
 
-    def watch(self, info: JobInfo, *, learn: waiting.Learn) -> Iterator[JobInfo]:
+    def watch(self, info: JobInfo, *, learn: Learn) -> Iterator[JobInfo]:
         """Hand out a job's info at every change until it has ended."""
         return self._attend(self._changes_of(info, learn), {info.id: info})
 
@@ -241,7 +243,7 @@ class AsyncSession(_Session):
         timeout: float | None,
         progress: bool | None,
         on_interrupt: OnInterrupt,
-        learn: waiting.Learn,
+        learn: Learn,
     ) -> list[JobInfo]:
         """Wait until all jobs have ended: see :func:`hpcjobs.waiting.until_ended`."""
         import asyncio
@@ -261,7 +263,7 @@ class AsyncSession(_Session):
             raise
         return result
 
-    async def watch(self, info: JobInfo, *, learn: waiting.Learn) -> AsyncGenerator[JobInfo, None]:
+    async def watch(self, info: JobInfo, *, learn: Learn) -> AsyncGenerator[JobInfo, None]:
         """Hand out a job's info at every change until it has ended."""
         attended = self._attend(self._changes_of(info, learn), {info.id: info}, lambda _: None)
         try:
@@ -299,7 +301,7 @@ class AsyncSession(_Session):
             order = operations.cancel_many(self.service, ids, reason=None, abort=True, delete=False)
             try:
                 for result in await self.run(order):
-                    live.say(f"hpcjobs: {result}")
+                    live.tell(f"hpcjobs: {result}\n")
             except HpcjobsError as error:
                 live.tell(f"hpcjobs: the jobs could not be cancelled and go on: {error}\n")
 
@@ -354,7 +356,7 @@ async def _guard(driver: AsyncDriver) -> AsyncGenerator[None, None]:
 class _Last:
     """Remembers the last info of each job for a wait that is interrupted."""
 
-    def __init__(self, jobs: Mapping[str, JobInfo | None], learn: waiting.Learn) -> None:
+    def __init__(self, jobs: Mapping[str, JobInfo | None], learn: Learn) -> None:
         self._infos = {job_id: waiting.known(job_id, info) for job_id, info in jobs.items()}
         self._learn = learn
 

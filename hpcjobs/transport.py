@@ -7,7 +7,6 @@ from several event loops. Everything else is written once, in operations.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 import weakref
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from hpcjobs.errors import ConfigError, HpcjobsError, UnexpectedAnswer
+from hpcjobs.errors import ClientClosed, HpcjobsError, UnexpectedAnswer
 from hpcjobs.protocol import Effect, Emit, Op, Request, Response, Run, Sleep, T
 from hpcjobs.retrying import DEFAULT, RetryPolicy, retried
 from hpcjobs.wire import ERRORS, Wire
@@ -50,8 +49,6 @@ class Driver:
         self._wire = Wire(service, timeout)
         self._retry = retry
         self._client = httpx.Client(transport=transport, **self._wire.client_settings())
-        self._lock = threading.Lock()
-        self._open_streams: set[socket.socket] = set()
 
     @property
     def service(self) -> Service:
@@ -108,43 +105,8 @@ class Driver:
         finally:
             op.close()
 
-    def events(self, request: Request) -> Iterator[ServerSentEvent]:
-        """Open one stream of server-sent events and hand them out until the service ends it; nothing is tried again.
-
-        ``close()`` ends it from another thread.
-
-        Raises:
-            TransportError: The stream could not be opened, or it broke.
-            ServiceError: The service refused it.
-        """
-        from httpx_sse import EventSource, SSEError
-
-        self._check_open()
-        wire = self._wire
-        try:
-            built = wire.build(self._client, request)
-            built.headers["Accept"] = "text/event-stream"
-            response = self._client.send(built, stream=True)
-            try:
-                if response.status_code != 200:
-                    raise self.service.error_of(request, _whole(response, response.read()))
-                with self._closable(response):
-                    for event in EventSource(response).iter_sse():
-                        if event.data:
-                            yield event
-            finally:
-                response.close()
-        except ERRORS as error:
-            if isinstance(error, SSEError):
-                raise _no_stream(wire, request, error) from error
-            raise wire.translate(error, request) from error
-
     def close(self) -> None:
-        """Close the connections; open streams of events end with ``ConnectionLost``."""
-        with self._lock:
-            # First: a thread that waits for bytes is woken by a shutdown, not by a close.
-            for open_socket in self._open_streams:
-                _shut(open_socket)
+        """Close the connections."""
         self._client.close()
 
     def _do(self, effect: Effect) -> Any:
@@ -163,16 +125,10 @@ class Driver:
         except ERRORS as error:
             raise self._wire.translate(error, request) from error
         except RuntimeError:
-            self._check_open()
+            if self._client.is_closed:
+                raise ClientClosed from None
             raise
         return Response(response.status_code, response.headers, response.content)
-
-    def _check_open(self) -> None:
-        if self._client.is_closed:
-            raise _closed()
-
-    def _closable(self, response: httpx.Response) -> _Closable:
-        return _Closable(self._lock, self._open_streams, response)
 
 
 class AsyncDriver:
@@ -264,6 +220,7 @@ class AsyncDriver:
         Raises:
             TransportError: The stream could not be opened, or it broke.
             ServiceError: The service refused it.
+            ClientClosed: The driver was closed.
         """
         from httpx_sse import EventSource, SSEError
 
@@ -275,7 +232,9 @@ class AsyncDriver:
             response = await client.send(built, stream=True)
             try:
                 if response.status_code != 200:
-                    raise self.service.error_of(request, _whole(response, await response.aread()))
+                    raise self.service.error_of(
+                        request, Response(response.status_code, response.headers, await response.aread())
+                    )
                 async for event in EventSource(response).aiter_sse():
                     if event.data:
                         yield event
@@ -321,7 +280,7 @@ class AsyncDriver:
         import asyncio  # not at the top: what is sync does without it
 
         if self._is_closed:
-            raise _closed()
+            raise ClientClosed
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
@@ -331,45 +290,10 @@ class AsyncDriver:
         return client
 
 
-class _Closable:
-    """Registers the socket of an open stream, so that it can be shut from another thread."""
-
-    def __init__(self, lock: threading.Lock, streams: set[socket.socket], response: httpx.Response) -> None:
-        self._lock, self._streams = lock, streams
-        network = response.extensions.get("network_stream")
-        found = network.get_extra_info("socket") if network is not None else None
-        self._socket: socket.socket | None = found
-
-    def __enter__(self) -> None:
-        if self._socket is not None:
-            with self._lock:
-                self._streams.add(self._socket)
-
-    def __exit__(self, *_: object) -> None:
-        if self._socket is not None:
-            with self._lock:
-                self._streams.discard(self._socket)
-
-
-def _shut(open_socket: socket.socket) -> None:
-    import contextlib
-
-    with contextlib.suppress(OSError):
-        open_socket.shutdown(socket.SHUT_RDWR)
-
-
 def _no_effect(effect: Effect) -> TypeError:
     if isinstance(effect, Emit):
         return TypeError("this operation hands out items; iterate over it")
     return TypeError(f"an operation yielded {effect!r}, which is no effect")
-
-
-def _whole(response: httpx.Response, content: bytes) -> Response:
-    return Response(response.status_code, response.headers, content)
-
-
-def _closed() -> HpcjobsError:
-    return ConfigError("this client is closed; make a new one")
 
 
 def _no_stream(wire: Wire, request: Request, error: Exception) -> HpcjobsError:

@@ -7,15 +7,17 @@ most so many seconds, an ``Emit`` hands an item to the caller. :mod:`hpcjobs.ses
 from __future__ import annotations
 
 import codecs
+import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcjobs import operations
+from hpcjobs.cancelling import Learn
 from hpcjobs.errors import HpcjobsError, InvalidSpec, JobCancelled, JobFailed, JobNotFound, JobVanished, WaitTimeout
 from hpcjobs.lifecycle import JobState
-from hpcjobs.models import CancelResult, JobInfo, StderrMode
+from hpcjobs.models import JobInfo, StderrMode
 from hpcjobs.protocol import Emit, Op, Sleep
 
 if TYPE_CHECKING:
@@ -28,11 +30,14 @@ T = TypeVar("T")
 Waiting = Generator["Sleep | Emit", Any, T]
 """A wait that returns a ``T``; what it is sent after a ``Sleep`` is :class:`~hpcjobs.watching.News`."""
 
-Learn = Callable[[JobInfo], object]
-"""Told each info as it comes."""
-
 UNSEEN = "not known yet"
 """Stands for the state of a job of which nothing is known but its id."""
+
+FIRST_LOOK = 2.0
+"""Seconds that a wait stays beyond its end for an answer, where it has had none at all."""
+
+GLANCE = 0.02
+"""Seconds between two questions whether that answer has come."""
 
 LOG_LINES = 20
 """How many lines of its log an unsuccessful job shows."""
@@ -71,23 +76,25 @@ def until_ended(
     going = dict.fromkeys(job_id for job_id, info in infos.items() if not info.terminal)
     end = math.inf if timeout is None else clock() + timeout
     shown = display(list(infos.values()))
-    looked = False
+    looked = False  # a wait that is shorter than a look still takes one
     try:
         shown.show(list(infos.values()))
         while going:
             left = end - clock()
-            if left <= 0 and looked:
+            if left <= (0 if looked else -FIRST_LOOK):
                 first = infos[next(iter(going))]
                 raise WaitTimeout(first, timeout or 0.0, len(going) - 1)
-            news: News = yield Sleep(max(0.0, min(left, shown.tick)))
-            looked = True
+            news: News = yield Sleep(min(left, shown.tick) if left > 0 else GLANCE)
+            looked = looked or news.looked
             for text in news.notices:
                 shown.notice(text)
             for info in news.changed.values():
-                infos[info.id] = merged(infos.get(info.id), info)
-                learn(infos[info.id])
-                if info.terminal:
-                    going.pop(info.id, None)
+                now = infos[info.id] = merged(infos.get(info.id), info)
+                learn(now)
+                if now.terminal:
+                    going.pop(now.id, None)
+                else:  # one that had ended may run again
+                    going[now.id] = None
             _check(news, jobs, going)
             shown.show(list(infos.values()))
     finally:
@@ -138,22 +145,15 @@ def seen(info: JobInfo) -> JobInfo | None:
 
 
 def merged(older: JobInfo | None, info: JobInfo) -> JobInfo:
-    """The newer info, with the spec of the older one where it has none: only some answers carry it."""
+    """The newer info, with the spec of the older one where it has none: only some answers carry it.
+
+    An answer may be overtaken by another one; where both have versions, the order in which they came does not matter.
+    """
+    if older is not None and older.version is not None and info.version is not None and info.version < older.version:
+        return older
     if info.spec is None and older is not None and older.spec is not None:
         return info.model_copy(update={"spec": older.spec})
     return info
-
-
-def after_cancel(info: JobInfo, result: CancelResult) -> JobInfo:
-    """What is known of a job after a request to cancel it."""
-    if result.after is None or info.terminal:
-        return info
-    asked = result.accepted and not result.after.terminal
-    changes: dict[str, Any] = {"state": result.after, "native_state": result.after.value}
-    if asked or result.after is JobState.CANCELLED:
-        changes["cancel_reason"] = result.reason if result.accepted else info.cancel_reason
-    changes["cancel_requested"] = info.cancel_requested or asked
-    return info.model_copy(update=changes)
 
 
 def outcome(service: Service, info: JobInfo) -> Op[JobInfo]:
@@ -166,6 +166,9 @@ def outcome(service: Service, info: JobInfo) -> Op[JobInfo]:
     if info.state is JobState.FINISHED:
         return info
     tail = ""
+    if info.spec is None:  # a list does not tell what was asked
+        with contextlib.suppress(HpcjobsError):
+            info = merged((yield from service.get(info.id)), info)
     separate = (info.spec or {}).get("stderr") == StderrMode.SEPARATE.value
     for stream in ("stderr", "stdout") if separate else ("stdout",):
         try:

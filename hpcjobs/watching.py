@@ -30,14 +30,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
-from hpcjobs.errors import (
-    ClientClosed,
-    HpcjobsError,
-    RateLimited,
-    ServiceUnavailable,
-    TransportError,
-    UnexpectedAnswer,
-)
+from hpcjobs.errors import PASSING, ClientClosed, HpcjobsError, ServiceError, TransportError
 from hpcjobs.models import JobInfo
 
 if TYPE_CHECKING:
@@ -51,9 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hpcjobs")
 
-AWAY = (TransportError, ServiceUnavailable, RateLimited, UnexpectedAnswer)
-"""The errors that pass: the service, or the way to it, may be back at any time."""
-
 IDLE = 10.0
 """Seconds without anyone who waits after which the thread ends."""
 
@@ -62,6 +52,9 @@ SAFETY = 30.0
 
 SLOWEST = 15.0
 """Seconds between looks, at most, where there is no stream: a tenth of the time since the last change until then."""
+
+LONGEST = 60.0
+"""Seconds: the longest pause that a service can ask for by ``Retry-After``."""
 
 GATHER = 0.01
 """Seconds for which new jobs are gathered, so that many that are waited for at once are looked at once."""
@@ -88,12 +81,14 @@ class News:
         vanished: The jobs that the service no longer knows, with what was last known of each.
         notices: Sentences for a person: the connection was lost, or is back.
         error: What ends the waiting: a token that is no longer good, a client that was closed.
+        looked: Whether the service has been asked for every job since somebody listens; no news by itself.
     """
 
     changed: dict[str, JobInfo] = dataclasses.field(default_factory=dict)
     vanished: dict[str, JobInfo | None] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
     error: BaseException | None = None
+    looked: bool = False
 
     @property
     def empty(self) -> bool:
@@ -107,6 +102,8 @@ class _Listener:
     def __init__(self, watcher: Watcher, jobs: Mapping[str, JobInfo | None]) -> None:
         self._watcher = watcher
         self._jobs = dict(jobs)
+        self.unasked = set(self._jobs)
+        """The jobs for which the service was not asked yet; kept by the thread."""
         self._ready = threading.Condition(threading.Lock())
         self._news = News()
 
@@ -146,6 +143,7 @@ class _Listener:
     def _take(self) -> News:
         with self._ready:
             news, self._news = self._news, News()
+        news.looked = not self.unasked
         return news
 
 
@@ -242,6 +240,8 @@ class _Watched:
 
     info: JobInfo | None
     listeners: set[_Listener] = dataclasses.field(default_factory=set)
+    asked: bool = False
+    """Whether the service has answered for it."""
     missing_since: float | None = None
 
 
@@ -288,6 +288,7 @@ class Watcher:
         # What the thread alone uses.
         self._streaming = False
         self._due = self._blocked = -math.inf
+        self._looked_at: dict[str, float] = {}
         self._changed_at = self._clock()
         self._failures = 0
 
@@ -315,6 +316,7 @@ class Watcher:
 
         Raises:
             ClientClosed: The client was closed.
+            RuntimeError: The system has no thread to give.
         """
         if self._pid != os.getpid():
             self._begin()
@@ -329,12 +331,19 @@ class Watcher:
                     self._fresh.add(job_id)
                 elif watched.info is not None and (info is None or not _same_or_older(watched.info, info)):
                     listener.tell(changed=watched.info)
+                if watched.asked:
+                    listener.unasked.discard(job_id)
                 watched.listeners.add(listener)
             if self._outage is not None:
                 listener.tell(notice=self._outage)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hpcjobs-watching", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="hpcjobs-watching", daemon=True)
+                try:
+                    thread.start()
+                except BaseException:
+                    self._forget(listener)
+                    raise
+                self._thread = thread  # not before it has started: the next one who waits tries again
             else:
                 self._nudge()
 
@@ -343,16 +352,19 @@ class Watcher:
         if self._pid != os.getpid():
             return
         with self._lock:
-            if listener not in self._listeners:
-                return
-            self._listeners.discard(listener)
-            for job_id in listener.jobs:
-                watched = self._watched.get(job_id)
-                if watched is not None:
-                    watched.listeners.discard(listener)
-                    if not watched.listeners:
-                        del self._watched[job_id]
-                        self._fresh.discard(job_id)
+            if listener in self._listeners:
+                self._forget(listener)
+
+    def _forget(self, listener: _Listener) -> None:
+        """Let a listener go; called with the lock held."""
+        self._listeners.discard(listener)
+        for job_id in listener.jobs:
+            watched = self._watched.get(job_id)
+            if watched is not None:
+                watched.listeners.discard(listener)
+                if not watched.listeners:
+                    del self._watched[job_id]
+                    self._fresh.discard(job_id)
 
     def close(self, *, seconds: float = 2.0) -> None:
         """End the thread and every wait; may be called twice.
@@ -383,8 +395,9 @@ class Watcher:
 
     def _run(self) -> None:
         # Not asyncio.run: programs that patch it for nested loops make it fail outside the main thread.
-        loop = asyncio.new_event_loop()
+        loop: asyncio.AbstractEventLoop | None = None
         try:
+            loop = asyncio.new_event_loop()  # fails where the process has too many files open
             more = True
             while more:
                 loop.run_until_complete(self._serve())
@@ -397,16 +410,18 @@ class Watcher:
             logger.debug("the watching thread ends", exc_info=True)
             self._end_all(error, thread_too=True)
         finally:
-            with contextlib.suppress(Exception):
-                loop.run_until_complete(loop.shutdown_asyncgens())
-                loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
+            if loop is not None:
+                with contextlib.suppress(Exception):
+                    loop.run_until_complete(loop.shutdown_asyncgens())
+                    loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
 
     async def _serve(self) -> None:
         task = asyncio.current_task()
         self._woken = asyncio.Event()
         self._streaming = False
         self._due = self._blocked = -math.inf
+        self._looked_at = {}
         self._changed_at = self._clock()
         self._failures = 0
         with self._lock:
@@ -453,12 +468,9 @@ class Watcher:
             self._woken.clear()
             now = self._clock()
             with self._lock:
-                if not self._watched:
-                    pause = self._idle
-                elif self._fresh:
-                    pause = self._blocked - now
-                else:
-                    pause = max(self._due, self._blocked) - now
+                fresh = min(map(self._may_look, self._fresh), default=math.inf)
+                next_look = max(min(self._due, fresh), self._blocked)
+                pause = next_look - now if self._watched else self._idle
             if pause > 0:
                 woken = await self._sleep(pause)
                 if not woken and not self._watched:
@@ -466,28 +478,59 @@ class Watcher:
                 continue
             await asyncio.sleep(GATHER)
             with self._lock:
-                ids = list(self._watched) if self._clock() >= self._due else list(self._fresh)
-                self._fresh.clear()
+                now = self._clock()
+                whole = now >= self._due
+                ids = [job_id for job_id in (self._watched if whole else self._fresh) if self._may_look(job_id) <= now]
+                self._fresh.difference_update(ids)
+                if whole and not ids:  # each was looked at a moment ago, because somebody came anew
+                    self._due = now + self._service.capabilities.min_poll
             if ids:
-                await self._look(driver, ids)
+                await self._look(driver, ids, whole=whole)
 
-    async def _look(self, driver: AsyncDriver, ids: Sequence[str]) -> None:
-        """One look at these jobs, in as few requests as the service allows."""
+    def _may_look(self, job_id: str) -> float:
+        """When a job may be looked at: at once, unless it was a moment ago."""
+        return self._looked_at.get(job_id, -math.inf) + self._service.capabilities.min_poll
+
+    async def _look(self, driver: AsyncDriver, ids: Sequence[str], *, whole: bool) -> None:
+        """One look at these jobs, in as few requests as the service allows; ``whole`` where they are all there are."""
+        self._remember(ids)
         try:
             answer = await driver.run(self._service.get_many(ids))
-        except AWAY as error:
+        except PASSING as error:
             self._away(error)
             with self._lock:
                 self._fresh.update(job_id for job_id in ids if job_id in self._watched)
+            self._asked(ids, answered=False)
         except HpcjobsError as error:
             self._end_all(error)
         else:
             self._back()
             for info in answer.items:
                 self._learn(info)
-            for job_id in answer.missing:
+            # One of which the answer says nothing is not there under this id: a wait for it must not be without end.
+            for job_id in {*answer.missing, *ids}.difference(info.id for info in answer.items):
                 self._miss(job_id)
-            self._due = self._clock() + self._pace()
+            self._asked(ids, answered=True)
+            due = self._clock() + self._pace()
+            # Whoever comes anew must not keep the others from being looked at.
+            self._due = due if whole else min(self._due, due)
+
+    def _remember(self, ids: Sequence[str]) -> None:
+        """These jobs are looked at now; what was looked at long ago does not matter."""
+        now = self._clock()
+        recent = now - self._service.capabilities.min_poll
+        self._looked_at = {job_id: moment for job_id, moment in self._looked_at.items() if moment > recent}
+        self._looked_at.update(dict.fromkeys(ids, now))
+
+    def _asked(self, ids: Sequence[str], *, answered: bool) -> None:
+        """The service was asked for these jobs, and has answered, or is away."""
+        with self._lock:
+            for job_id in ids:
+                watched = self._watched.get(job_id)
+                if watched is not None and not watched.asked:
+                    watched.asked = answered
+                    for listener in watched.listeners:
+                        listener.unasked.discard(job_id)
 
     def _pace(self) -> float:
         """Seconds until the next regular look; what is added by chance keeps many clients from asking in step."""
@@ -534,7 +577,7 @@ class Watcher:
 
     def _away(self, error: HpcjobsError) -> None:
         """The service did not answer: say so once, and ask again later and later."""
-        pause = min(SLOWEST, 0.25 * 2 ** min(self._failures, 10)) * (0.75 + 0.5 * self._draw())
+        pause = self._backoff(error, self._failures, SLOWEST)
         self._failures += 1
         self._blocked = self._clock() + max(pause, self._service.capabilities.min_poll)
         if self._outage is None:
@@ -546,6 +589,12 @@ class Watcher:
                 else f" ({(str(error) or type(error).__name__).splitlines()[0]})"
             )
             self._announce(f"lost the connection to {where} at {_time_of_day()}, trying again{why}", outage=True)
+
+    def _backoff(self, error: HpcjobsError | None, failures: int, slowest: float) -> float:
+        """Seconds until the service is asked again: longer and longer, and not before it wants to be asked."""
+        pause: float = min(slowest, 0.25 * 2 ** min(failures, 10)) * (0.75 + 0.5 * self._draw())
+        wanted = error.retry_after if isinstance(error, ServiceError) else None
+        return max(pause, min(wanted or 0.0, LONGEST))
 
     def _back(self) -> None:
         """The service answered."""
@@ -585,6 +634,7 @@ class Watcher:
         failures = 0
         while True:
             begun = self._clock()
+            broken: HpcjobsError | None = None
             try:
                 opened = cast("AsyncGenerator[ServerSentEvent, None]", driver.events(service.events_request(cursor)))
                 async with contextlib.aclosing(opened) as events:
@@ -595,7 +645,10 @@ class Watcher:
                             self._connected(True)
                         if event.event == "job":
                             self._heard(event.data)
-            except AWAY:
+                        elif event.event == "reset":  # something may have been left out
+                            self._connected(True)
+            except PASSING as error:
+                broken = error
                 logger.debug("the stream of changes broke", exc_info=True)
             except HpcjobsError:
                 logger.debug("there is no stream of changes; polling", exc_info=True)
@@ -607,10 +660,10 @@ class Watcher:
                 if self._streaming:
                     self._connected(False)
             failures = 0 if self._clock() - begun > 5 else failures + 1
-            await asyncio.sleep(min(2 * SLOWEST, 0.25 * 2 ** min(failures, 10)) * (0.75 + 0.5 * self._draw()))
+            await asyncio.sleep(self._backoff(broken, failures, 2 * SLOWEST))
 
     def _connected(self, yes: bool) -> None:
-        """The stream has begun or ended: what happened in between is found by a look."""
+        """The stream has begun, has a gap, or has ended: what happened in between is found by a look."""
         self._streaming = yes
         with self._lock:
             self._fresh.update(self._watched)
@@ -636,7 +689,8 @@ def _same_or_older(info: JobInfo, known: JobInfo) -> bool:
         return info.version < known.version
     new, old = info.progress, known.progress
     if (
-        info.attempt == known.attempt
+        info.state is known.state
+        and info.attempt == known.attempt
         and old is not None
         and old.at is not None
         and (new is None or (new.at is not None and new.at < old.at))

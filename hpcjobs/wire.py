@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import httpx
 
 from hpcjobs._version import __version__
 from hpcjobs.errors import ConfigError, ConnectionLost, NoService, TimedOut, UnexpectedAnswer
+from hpcjobs.hosts import is_loopback
 from hpcjobs.protocol import Body, Request
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Wire:
             host = httpx.URL(self.base_url).host
         except httpx.InvalidURL as error:
             raise ConfigError(f"{self.base_url!r} is not an address: {error}") from None
-        self._loopback = _is_loopback(host)
+        self._loopback = is_loopback(host)
 
     def client_settings(self) -> dict[str, Any]:
         """The keyword arguments that both kinds of httpx client take."""
@@ -64,6 +64,8 @@ class Wire:
             "headers": {"User-Agent": USER_AGENT},
             "timeout": self.timeout(None),
             "verify": self._verify,
+            # Each follower of a log holds a connection nearly all the time: a limit would starve everything else.
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
             # No proxy reaches this machine's own loopback.
             "trust_env": not self._loopback,
             "follow_redirects": False,
@@ -131,15 +133,6 @@ class Wire:
         if self._loopback:
             return "start the service with `hpcjobs serve`, or set HPCJOBS_URL to where one runs"
         return "check the address, the network, and that the service runs"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bad_certificate(error: BaseException) -> bool:

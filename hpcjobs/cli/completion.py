@@ -26,6 +26,20 @@ def complete_state(incomplete: str) -> list[tuple[str, str]]:
     return [(word, text) for word, text in choices if word.lower().startswith(incomplete.lower())]
 
 
+def complete_stream(incomplete: str) -> list[str]:
+    """What a job writes to."""
+    from hpcjobs.logs import STREAMS
+
+    return [stream for stream in STREAMS if stream.startswith(incomplete)]
+
+
+def complete_scope(incomplete: str) -> list[str]:
+    """The scopes of a token."""
+    from hpcjobs.models import Scope
+
+    return [scope.value for scope in Scope if scope.value.startswith(incomplete)]
+
+
 def complete_profile(incomplete: str) -> list[str]:
     """The names of the profiles."""
     with contextlib.suppress(Exception):

@@ -22,7 +22,7 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     """What was asked was done."""
     UNSUCCESSFUL = 1
-    """The job that was waited for did not end well, or something that was asked for did not happen."""
+    """The job that was waited for did not end well, or something asked for did not happen."""
     USAGE = 2
     """The command line or the configuration cannot be used."""
     NO_SERVICE = 3

@@ -54,6 +54,7 @@ def login(
     The profile is named with --profile NAME. Nothing is kept if the service does not accept the token.
     """
     from hpcjobs.cli import output
+    from hpcjobs.hosts import is_loopback
     from hpcjobs.profiles import save_profile, split_token
 
     settings = Settings.of(ctx)
@@ -61,7 +62,7 @@ def login(
     url, inside = split_token(_address(address or settings.url, name))
     secret = _token(token, inside, url)
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme.rpartition("+")[2] == "http" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+    if parts.scheme.rpartition("+")[2] == "http" and not is_loopback(parts.hostname or ""):
         output.error_line(f"warning: {url} is not encrypted; anyone on the way can read the token")
     info = _check(url, secret)
     where = save_profile(name, url=url, token=secret, default=True if default else None)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import codecs
-from typing import TYPE_CHECKING, Annotated, Any
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpcjobs.cli.completion import complete_job
+from hpcjobs.cli.completion import complete_job, complete_stream
 from hpcjobs.cli.settings import PLAIN, Command, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hpcjobs.client import Client
-    from hpcjobs.protocol import Op
-    from hpcjobs.services.base import Service
 
 EXAMPLES = """\
 Examples:
   hpcjobs logs "$id" --tail 20
   hpcjobs logs -f "$id" | grep --line-buffered residual
 """
-
-STREAMS = ("stdout", "stderr")
 
 app = typer.Typer(**PLAIN)
 
@@ -39,7 +34,7 @@ def logs(
             "--stream",
             metavar="stdout|stderr",
             help="Which stream; stdout has both, in order, unless the job was submitted with --stderr separate.",
-            autocompletion=lambda incomplete: [word for word in STREAMS if word.startswith(incomplete)],
+            autocompletion=complete_stream,
         ),
     ] = "stdout",
     tail: Annotated[
@@ -52,13 +47,14 @@ def logs(
     however the job ended.
     """
     from hpcjobs.cli import waits
+    from hpcjobs.logs import STREAMS
 
     settings = Settings.of(ctx)
     if stream not in STREAMS:
         raise typer.BadParameter(f"there is no stream {stream!r}; the streams are {' and '.join(STREAMS)}")
     with settings.connect() as client:
         job = client.job(job_id)
-        with waits.leaving_alone({job_id: job.info}) if follow else waits.limited_to(None):
+        with waits.leaving_alone({job_id: job.info}) if follow else contextlib.nullcontext():
             print_log(client, job_id, stream=stream, follow=follow, tail=tail, as_json=settings.json)
 
 
@@ -73,6 +69,9 @@ def print_log(client: Client, job_id: str, *, stream: str, follow: bool, tail: i
         tail: Only so many lines from the end, and what follows; None for all.
         as_json: Whether to print lines of JSON, with a piece of the log each.
     """
+    from hpcjobs.cli.waits import session_of
+    from hpcjobs.logs import follow_log, present_log, tail_log
+
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def say(data: bytes, *, final: bool = False) -> None:
@@ -83,38 +82,16 @@ def print_log(client: Client, job_id: str, *, stream: str, follow: bool, tail: i
         elif text := decoder.decode(data, final):
             output.json_line({"id": job_id, "stream": stream, "text": text})
 
-    for data in _pieces(client, job_id, stream=stream, follow=follow, tail=tail):
-        say(data)
-    if as_json:
-        say(b"", final=True)
-
-
-def _pieces(client: Client, job_id: str, *, stream: str, follow: bool, tail: int | None) -> Iterator[Any]:
-    from hpcjobs.cli.waits import session_of
-    from hpcjobs.logs import follow_log, tail_log
-
     session = session_of(client)
     offset = 0
     if tail is not None:
         chunk = session.run(tail_log(session.service, job_id, stream=stream, lines=tail))
-        yield chunk.data
+        say(chunk.data)
         offset = chunk.offset + len(chunk.data)
     if follow:
-        yield from session.iterate(follow_log(session.service, job_id, stream=stream, offset=offset))
+        for data in session.iterate(follow_log(session.service, job_id, stream=stream, offset=offset)):
+            say(data)
     elif tail is None:
-        yield from session.iterate(_present(session.service, job_id, stream))
-
-
-def _present(service: Service, job_id: str, stream: str) -> Op[None]:
-    """Hand out the bytes that were there at the first look: a job may write faster than they can be read."""
-    from hpcjobs.logs import PIECE
-    from hpcjobs.protocol import emit
-
-    first = chunk = yield from service.log(job_id, stream, offset=0, length=PIECE)
-    offset = 0
-    while chunk.data and chunk.attempt == first.attempt:
-        yield from emit(chunk.data)
-        offset += len(chunk.data)
-        if offset >= first.total:
-            return
-        chunk = yield from service.log(job_id, stream, offset=offset, length=PIECE)
+        session.run(present_log(session.service, job_id, stream=stream, take=say))
+    if as_json:
+        say(b"", final=True)

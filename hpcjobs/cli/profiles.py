@@ -12,10 +12,16 @@ from hpcjobs.cli.settings import PLAIN, Command, Settings
 if TYPE_CHECKING:
     from hpcjobs.profiles import Profile, Target
 
+EXAMPLES = """\
+Examples:
+  hpcjobs profiles
+  hpcjobs profiles --json | jq -r .active.url
+"""
+
 app = typer.Typer(**PLAIN)
 
 
-@app.command("profiles", cls=Command)
+@app.command("profiles", cls=Command, epilog=EXAMPLES)
 def profiles(ctx: typer.Context) -> None:
     """List the profiles, and say which is used and why.
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from hpcjobs.cli.completion import complete_profile
 
@@ -74,7 +74,22 @@ def help_without_command(ctx: typer.Context) -> None:
 def _common(profile: Profile = None, url: Url = None, json: Json = False) -> None: ...
 
 
-class Command(TyperCommand):
+class Examples:
+    """Writes the examples at the end of a help as they stand."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write them."""
+        if self.epilog:
+            formatter.write(f"\n{self.epilog}")
+
+
+class Group(Examples, TyperGroup):
+    """A command that has commands."""
+
+
+class Command(Examples, TyperCommand):
     """A command that also takes the common options, so that they may stand before or behind its name."""
 
     def __init__(self, *args: Any, params: list[Any] | None = None, **more: Any) -> None:
@@ -89,11 +104,6 @@ class Command(TyperCommand):
         said = {param.name: ctx.params.pop(param.name) for param in self._shared}
         Settings.of(ctx).merge(**said)
         return super().invoke(ctx)
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Write the examples as they stand."""
-        if self.epilog:
-            formatter.write(f"\n{self.epilog}")
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The usage line: the metavar of an argument is how it is to be written, brackets and dots included."""

@@ -14,26 +14,58 @@ from hpcjobs.cli.settings import PLAIN, Command, Settings
 
 if TYPE_CHECKING:
     from hpcjobs.cli.output import Cell
-    from hpcjobs.models import JobInfo
+    from hpcjobs.models import JobInfo, OutputFile
+
+EXAMPLES = """\
+Examples:
+  hpcjobs show "$id"
+  hpcjobs show "$id" --json | jq .exit_code
+  hpcjobs show "$id" --files
+"""
 
 app = typer.Typer(**PLAIN)
 
 
-@app.command("show", cls=Command)
+@app.command("show", cls=Command, epilog=EXAMPLES)
 def show(
     ctx: typer.Context,
     job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.", autocompletion=complete_job)],
+    files: Annotated[bool, typer.Option("--files", help="List its files instead.")] = False,
 ) -> None:
     """Show everything that is known of a job."""
-    from hpcjobs.cli import output
+    from hpcjobs.cli import output, waits
 
     settings = Settings.of(ctx)
     with settings.connect() as client:
+        if files:
+            session = waits.session_of(client)
+            _print_files(session.run(session.service.files(job_id)), as_json=settings.json)
+            return
         info = client.job(job_id).info
     if settings.json:
         output.json_document(info)
     else:
         output.print_fields(fields_of(info, relative=output.console().is_terminal))
+
+
+def _print_files(files: list[OutputFile], *, as_json: bool) -> None:
+    from hpcjobs.cli import output
+
+    if as_json:
+        output.json_document(files)
+        return
+    output.print_table(
+        ["SIZE", "MODIFIED", "INPUT", "PATH"],
+        [
+            [
+                output.size(file.size),
+                output.iso(file.modified_at),
+                "unchanged" if file.unchanged_input else output.EMPTY,
+                file.path,
+            ]
+            for file in files
+        ],
+    )
 
 
 def fields_of(info: JobInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shlex
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +18,7 @@ from hpcjobs.cli.settings import PLAIN, Command, Settings
 from hpcjobs.lifecycle import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hpcjobs.client import Client
     from hpcjobs.models import JobInfo
@@ -23,6 +27,7 @@ EXAMPLES = """\
 Examples:
   hpcjobs submit -i fit.py -i data.csv --cores 4 -- python fit.py data.csv
   hpcjobs submit --walltime 10m 'sort big.txt | uniq -c > counts.txt'
+  hpcjobs submit --name fit --meta run=7 -- ./simulate --seed 7
   id=$(hpcjobs submit -- ./simulate) && hpcjobs watch "$id"
 """
 
@@ -79,6 +84,14 @@ def submit(  # noqa: PLR0917 - the options of the command
             "--env",
             metavar="NAME[=VALUE]",
             help="Set a variable for the job; without a value, pass on the one of this shell. May be repeated.",
+        ),
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--meta",
+            metavar="KEY=JSON",
+            help="Something of your own to keep with the job; what is no JSON is text. May be repeated.",
         ),
     ] = None,
     max_attempts: Annotated[
@@ -142,22 +155,19 @@ def submit(  # noqa: PLR0917 - the options of the command
         "queue": queue,
         "priority": priority,
         "env": _environment(env or []),
+        "meta": _meta(meta or []),
         "max_attempts": max_attempts,
         "grace": grace,
         "requeue": False if no_requeue else None,
         "stderr": stderr,
     }
+    asked = {field: value for field, value in fields.items() if value not in (None, {}, [])}
+    key = str(uuid.uuid4()) if key is None else key
     with settings.connect(start=True) as client:
         session = waits.session_of(client)
-        with bars(wanted=not settings.json) as on_bytes:
+        with _way_back(key), bars(wanted=not settings.json) as on_bytes:
             job = session.run(
-                submit_once(
-                    session.service,
-                    {field: value for field, value in fields.items() if value not in (None, {}, [])},
-                    inputs=_inputs(inputs or []),
-                    key=key,
-                    on_bytes=on_bytes,
-                )
+                submit_once(session.service, asked, inputs=_inputs(inputs or []), key=key, on_bytes=on_bytes)
             )
         if settings.json and (follow or not wait):
             (output.json_line if follow else output.json_document)(job)
@@ -168,6 +178,22 @@ def submit(  # noqa: PLR0917 - the options of the command
             return
         info = _followed(client, job, settings, limit) if follow else _waited(client, job, settings, limit)
     raise typer.Exit(waits.verdict([info]))
+
+
+@contextlib.contextmanager
+def _way_back(key: str) -> Iterator[None]:
+    """Where Ctrl-C ends a submission, say how to get the job, which the service may have by then."""
+    from hpcjobs.cli import output
+    from hpcjobs.cli.exits import ExitCode
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the terminal has just written ^C
+        output.error_line("the job may have been accepted all the same")
+        output.error_line(f"get it: hpcjobs submit --key {shlex.quote(key)} ..., and the rest as before")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _waited(client: Client, job: JobInfo, settings: Settings, limit: float | None) -> JobInfo:
@@ -239,6 +265,30 @@ def _inputs(given: Sequence[str]) -> dict[str, str]:
             )
         found[name] = path
     return found
+
+
+def _meta(given: Sequence[str]) -> dict[str, Any]:
+    """What ``--meta`` says.
+
+    Example:
+        >>> _meta(["run=7", "note=wrong damping"])
+        {'run': 7, 'note': 'wrong damping'}
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"--meta {text!r} says nothing; write KEY=JSON, or KEY=TEXT")
+        try:
+            found[name] = json.loads(value, parse_constant=_no_number)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _no_number(word: str) -> None:
+    """JSON has no NaN and no infinity."""
+    raise ValueError(word)
 
 
 def _environment(given: Sequence[str]) -> dict[str, str]:

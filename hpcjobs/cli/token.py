@@ -6,11 +6,34 @@ from typing import Annotated
 
 import typer
 
-from hpcjobs.cli.settings import PLAIN, Command, Settings, help_without_command
+from hpcjobs.cli.completion import complete_scope
+from hpcjobs.cli.settings import PLAIN, Command, Group, Settings, help_without_command
 
-SCOPES = ("read", "write", "admin")
+EXAMPLES = """\
+Examples:
+  hpcjobs token create --name notebook --scope read --expires 12h
+  hpcjobs token list
+  hpcjobs token revoke ID
+"""
 
-app = typer.Typer(**PLAIN, invoke_without_command=True)
+CREATE_EXAMPLES = """\
+Examples:
+  hpcjobs token create --name notebook --scope read --expires 12h
+  hpcjobs token create --owner ada > ada.token
+"""
+
+LIST_EXAMPLES = """\
+Examples:
+  hpcjobs token list
+  hpcjobs token list --json | jq -r '.[] | select(.name == "ci") | .id'
+"""
+
+REVOKE_EXAMPLES = """\
+Examples:
+  hpcjobs token revoke ID
+"""
+
+app = typer.Typer(**PLAIN, cls=Group, epilog=EXAMPLES, invoke_without_command=True)
 
 
 @app.callback()
@@ -19,7 +42,7 @@ def token(ctx: typer.Context) -> None:
     help_without_command(ctx)
 
 
-@app.command("create", cls=Command)
+@app.command("create", cls=Command, epilog=CREATE_EXAMPLES)
 def create(
     ctx: typer.Context,
     name: Annotated[str, typer.Option("--name", "-n", metavar="NAME", help="What it is for.")] = "token",
@@ -29,7 +52,7 @@ def create(
             "--scope",
             metavar="read|write|admin",
             help="See jobs, also submit and cancel them, or all of it for everybody.",
-            autocompletion=lambda incomplete: [word for word in SCOPES if word.startswith(incomplete)],
+            autocompletion=complete_scope,
         ),
     ] = "write",
     expires: Annotated[
@@ -42,10 +65,12 @@ def create(
 ) -> None:
     """Create a token and print it, once: it is not kept and cannot be shown again."""
     from hpcjobs.cli import output
+    from hpcjobs.models import Scope
 
     settings = Settings.of(ctx)
-    if scope not in SCOPES:
-        raise typer.BadParameter(f"{scope!r} is not a scope; the scopes are {', '.join(SCOPES)}")
+    scopes = [known.value for known in Scope]
+    if scope not in scopes:
+        raise typer.BadParameter(f"{scope!r} is not a scope; the scopes are {', '.join(scopes)}")
     with settings.connect() as client:
         token = client.create_token(name, scope=scope, owner=owner, expires_in=expires)
     if settings.json:
@@ -56,7 +81,7 @@ def create(
     output.note(f"{token.scope.value} token {token.id} of {token.owner}; it works {until}, and is not shown again")
 
 
-@app.command("list", cls=Command)
+@app.command("list", cls=Command, epilog=LIST_EXAMPLES)
 def list_tokens(ctx: typer.Context) -> None:
     """List the tokens; not the secrets, which nobody has."""
     from hpcjobs.cli import output
@@ -84,7 +109,7 @@ def list_tokens(ctx: typer.Context) -> None:
     )
 
 
-@app.command("revoke", cls=Command)
+@app.command("revoke", cls=Command, epilog=REVOKE_EXAMPLES)
 def revoke(
     ctx: typer.Context,
     token_id: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as `hpcjobs token list` tells it.")],

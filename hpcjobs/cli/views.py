@@ -127,12 +127,12 @@ class Table:
         return Group(*lines)
 
 
-def display(*, as_json: bool, stderr: bool = False) -> Display:
+def display(*, as_json: bool) -> Display:
     """What suits the place that the output goes to."""
     if as_json:
         return JsonLines()
-    console = output.console(stderr=stderr)
-    return Table(stderr=stderr) if console.is_terminal and not console.is_dumb_terminal else Lines()
+    console = output.console()
+    return Table() if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
 def _time(job: JobInfo, now: dt.datetime) -> str:

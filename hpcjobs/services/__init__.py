@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from hpcjobs.errors import ConfigError
@@ -17,16 +17,19 @@ ENTRY_POINTS = "hpcjobs.services"
 """The entry point group in which other packages offer services: the name is the URL's scheme (before a ``+``)."""
 
 
-def find_service(url: str, *, token: str | Callable[[], str] | None = None) -> Service:
+def find_service(
+    url: str, *, token: str | Callable[[], str] | None = None, options: Mapping[str, Any] | None = None
+) -> Service:
     """The service at ``url``.
 
     Args:
         url: ``http(s)://host[:port][/path]`` is the reference server, ``?token=...`` at its end is understood; other
             schemes (``NAME://`` or ``NAME+https://``) are looked up among the installed services.
         token: The token, or what returns one: called again when the service says that the token is no longer good.
+        options: The service's own keys of a profile: given to it as keyword arguments.
 
     Raises:
-        ConfigError: The address makes no sense, or no installed service has its scheme.
+        ConfigError: The address makes no sense, no installed service has its scheme, or it does not know an option.
 
     Example:
         >>> find_service("http://127.0.0.1:8765").name
@@ -48,11 +51,30 @@ def find_service(url: str, *, token: str | Callable[[], str] | None = None) -> S
         told = parse_qs(parts.query).get("token")
         if token is None and told:
             token = told[0]
-        return ReferenceService(f"{scheme}://{parts.netloc}{parts.path}", token=token)
-    return _from_entry_points(url, scheme, token)
+        return _made(ReferenceService, f"{scheme}://{parts.netloc}{parts.path}", token, options)
+    return _made(_from_entry_points(url, scheme), url, token, options)
 
 
-def _from_entry_points(url: str, scheme: str, token: str | Callable[[], str] | None) -> Service:
+def _made(
+    kind: Callable[..., Service],
+    url: str,
+    token: str | Callable[[], str] | None,
+    options: Mapping[str, Any] | None,
+) -> Service:
+    """The service with its options, which are the keyword arguments that it has beside ``token``."""
+    if options:
+        import inspect
+
+        known = inspect.signature(kind).parameters.values()
+        allowed = {"url", "service", "token", "token_file", "token_command"}
+        allowed.update(parameter.name for parameter in known if parameter.kind is parameter.KEYWORD_ONLY)
+        unknown = ", ".join(repr(key) for key in sorted(options.keys() - allowed))
+        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+            raise ConfigError(f"a profile for {url} has no key {unknown}; its keys are {', '.join(sorted(allowed))}")
+    return kind(url, token=token, **(options or {}))
+
+
+def _from_entry_points(url: str, scheme: str) -> Callable[..., Service]:
     from importlib.metadata import entry_points  # costs as much as a request: only when it is needed
 
     offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
@@ -61,5 +83,5 @@ def _from_entry_points(url: str, scheme: str, token: str | Callable[[], str] | N
         known = ", ".join(["http://", "https://", *sorted(f"{name}://" for name in offered if name != "reference")])
         hint = f"; did you mean http://{url}?" if "://" not in url else ""
         raise ConfigError(f"no service is known for {url!r}; an address starts with {known}{hint}")
-    service: Service = point.load()(url, token=token)
-    return service
+    kind: Callable[..., Service] = point.load()
+    return kind

@@ -22,7 +22,7 @@ from hpcjobs.errors import (
     TooLarge,
     UnexpectedAnswer,
 )
-from hpcjobs.protocol import Response
+from hpcjobs.protocol import Response, retry_after
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -75,6 +75,7 @@ def error_of(response: Response, *, method: str, url: str) -> ServiceError:
             kind = JobNotFound
         error = kind(_sentence(problem, response), status=status, code=code, body=problem)
     error.tries = response.tries
+    error.retry_after = retry_after(response)
     if response.lost:
         error.may_have_acted = True
     return error

@@ -101,6 +101,10 @@ class Service(abc.ABC):
     def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:
         """Cancel jobs: one result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND."""
 
+    def spelled(self, job_id: str) -> str:
+        """An id as the service spells it in its answers; asks nothing. What is no id at all stays as it is."""
+        return job_id
+
     def find(self, key: str) -> Op[JobInfo | None]:
         """Look a submission key up: the job that was made with it, or None."""
         raise self._cannot("look a submission key up", "look for the job in the list of jobs")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+from uuid import UUID
 
 from hpcjobs.errors import JobNotFound
 from hpcjobs.lifecycle import to_state
@@ -83,6 +84,13 @@ class ReferenceService(Service):
         body = spec.model_dump_json(exclude_defaults=True).encode()
         headers = {**_JSON, "Idempotency-Key": key}
         return self._model(JobInfo, Request("POST", "/v1/jobs", headers=headers, content=body, repeatable=True))
+
+    def spelled(self, job_id: str) -> str:
+        """A UUID in lower case and with dashes, however it was typed or stored."""
+        try:
+            return str(UUID(job_id))
+        except ValueError:
+            return job_id
 
     def find(self, key: str) -> Op[JobInfo | None]:
         """The job that was submitted with ``key``, or None."""

@@ -31,6 +31,9 @@ MOST_FILES = 100_000
 _INPUTS = "inputs.json"
 """Beside ``work``: what the inputs looked like when they were put there."""
 
+_LARGEST_INPUTS = 16 * 1024**2
+"""Bytes of that file; one that is larger was not written here."""
+
 _STALE_UPLOAD = 24 * 3600.0
 """Seconds: an upload that is older was left behind by a process that died."""
 
@@ -138,8 +141,10 @@ def _noted_inputs(root: Path, parts: Sequence[str]) -> dict[str, list[int]]:
     except FileNotFoundError:
         return {}
     try:
+        if file.size > _LARGEST_INPUTS:
+            return {}
         marks = json.loads(file.read(0, file.size))
-    except ValueError:  # the job has written over it
+    except (ValueError, RecursionError):  # the job has written over it
         return {}
     finally:
         file.close()

@@ -1,6 +1,6 @@
 """Brings the database to this version's schema: Alembic for our own tables, Procrastinate's own files for its tables.
 
-Safe when two servers start at once: a session lock lets one work and the other find everything done.
+Safe when two servers start at once: a lock lets one work and the other find everything done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from psycopg import sql
 
 from hpcjobs_server.database import SCHEMA, connection_info
 
-_LOCK = 0x68706A6F6273  # "hpjobs": any constant of our own
+_TAKE_LOCK = "SELECT pg_advisory_xact_lock(114827379532403)"  # any number of our own
 _SCRIPTS = Path(__file__).parent / "sql"
 
 
@@ -46,11 +46,13 @@ def migrate(url: str) -> None:
         NewerSchema: The database is ahead of this version.
         psycopg.Error: The database cannot be reached or refuses.
     """
-    with psycopg.connect(connection_info(url), autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+    # the locks go with their transactions: a session's lock would stay behind in a pooler
+    with psycopg.connect(connection_info(url)) as connection:
+        connection.execute(_TAKE_LOCK)
         if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SCHEMA]).fetchone():
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
         _migrate_queue(connection)
+        connection.commit()
         _migrate_jobs(connection)
 
 
@@ -79,18 +81,13 @@ def _migrate_jobs(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    connection.autocommit = False
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://", creator=lambda: connection, poolclass=sqlalchemy.pool.StaticPool
     )
-    try:
-        with engine.begin() as bind:
-            config.attributes["connection"] = bind
-            alembic.command.upgrade(config, "head")
-    finally:
-        if not connection.closed:
-            connection.rollback()
-            connection.autocommit = True
+    with engine.begin() as bind:
+        bind.exec_driver_sql(_TAKE_LOCK)  # whoever was first has done it all, and nothing is left to do
+        config.attributes["connection"] = bind
+        alembic.command.upgrade(config, "head")
 
 
 def _migrate_queue(connection: psycopg.Connection[tuple[object, ...]]) -> None:

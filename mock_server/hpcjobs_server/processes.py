@@ -142,6 +142,19 @@ def tail(path: Path, *, lines: int = 10, since: int = 0) -> str:
     return "\n".join(text.rstrip().splitlines()[-lines:])
 
 
+def kill_tree(pid: int) -> None:
+    """Kill a process and everything below it, from the top, so that nobody starts again what was killed.
+
+    Args:
+        pid: A process of this host.
+    """
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for process in [top, *top.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
 @dataclass
 class Child:
     """A process that was started, now or by an earlier run of this program.

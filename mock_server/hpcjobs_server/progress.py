@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,12 +41,12 @@ class ProgressReader:
         if progress is None or _same(progress, self._last):
             return None
         self._last = progress
-        return progress.model_copy(update={"message": (progress.message or "")[:_MAX_MESSAGE] or None})
+        return progress.model_copy(update={"message": _storable(progress.message or "", _MAX_MESSAGE) or None})
 
     def said_aborted(self) -> str | None:
         """The message of the ``JobAborted`` that ended the job, if one did."""
         said = last_report(_tail(self._report)).aborted
-        return None if said is None else said[:MAX_REASON] or "JobAborted"
+        return None if said is None else _storable(said, MAX_REASON) or "JobAborted"
 
     def _changed(self, path: Path) -> bool:
         try:
@@ -64,15 +65,20 @@ def _same(one: Progress, other: Progress | None) -> bool:
 
 
 def _tail(path: Path) -> bytes:
-    """The end of a file; a job may have put a link or a pipe in its place, which is not followed."""
+    """The end of a file; a job may have put a link, a folder or a pipe in its place, which is not read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            size = os.fstat(descriptor).st_size
-            file.seek(max(0, size - _TAIL))
-            return file.read(_TAIL)
-        except OSError:
-            return b""
+    try:
+        facts = os.fstat(descriptor)
+        return os.pread(descriptor, _TAIL, max(0, facts.st_size - _TAIL)) if stat.S_ISREG(facts.st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _storable(text: str, limit: int) -> str:
+    """What a job says, as the database can keep it: no NUL, nothing that is not Unicode."""
+    return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

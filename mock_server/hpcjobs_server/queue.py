@@ -19,7 +19,8 @@ HOUSEKEEPING_QUEUE = "hpcjobs.housekeeping"
 TICKETS = f"""
     SELECT procrastinate_defer_jobs_v1(array_agg(
         ROW(t.queue, '{TASK}', t.priority, NULL, t.id || ':' || t.attempt,
-            jsonb_build_object('job', t.id, 'attempt', t.attempt, 'cores', t.cores), t.not_before
+            jsonb_build_object('job', t.id, 'attempt', t.attempt, 'cores', t.cores, 'queue', t.queue),
+            t.not_before
         )::procrastinate_job_to_defer_v1 ORDER BY t.seq))
     FROM (SELECT id, attempt, cores, queue, priority, seq, NULL::timestamptz AS not_before FROM {{rows}}) t
     HAVING count(*) > 0
@@ -27,21 +28,21 @@ TICKETS = f"""
 """Defers a ticket for each row of ``rows`` by Procrastinate's own SQL function, so that the tickets are written in the
 same statement, and the same transaction, as the rows themselves. ``queueing_lock`` is ``JOB:ATTEMPT``."""
 
-Take = Callable[[str, int, int], Awaitable[None]]
-"""What a worker does with a ticket: job id, attempt, cores."""
+Take = Callable[[str, int, int, str], Awaitable[None]]
+"""What a worker does with a ticket: job id, attempt, cores, queue."""
 
 
 def make_app(take: Take) -> procrastinate.App:
     """A Procrastinate app for one worker.
 
     Args:
-        take: Called for each ticket. It must not raise: there is nobody to tell.
+        take: Called for each ticket. What it raises is only logged, and the ticket is issued again by a sweep.
     """
     app = procrastinate.App(connector=procrastinate.PsycopgConnector())
 
     @app.task(name=TASK)
-    async def run(job: str, attempt: int, cores: int = 1) -> None:
-        await take(job, attempt, cores)
+    async def run(job: str, attempt: int, cores: int, queue: str) -> None:
+        await take(job, attempt, cores, queue)
 
     # Without a periodic task Procrastinate's supervision of its own side tasks ends at once, and a worker that lost its
     # LISTEN in an outage of Postgres stays deaf (procrastinate-org/procrastinate#1597).

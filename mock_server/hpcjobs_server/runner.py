@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -44,7 +45,8 @@ class Cores:
             if future.done() and not future.cancelled():
                 self.release(count)
             else:
-                self._waiting.remove((count, future))
+                with contextlib.suppress(ValueError):  # passed over already
+                    self._waiting.remove((count, future))
                 self._give()
             raise
 
@@ -96,29 +98,27 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._finishes: asyncio.Queue[Finish] = asyncio.Queue()
         self._fresh_progress: dict[tuple[str, int], Progress] = {}
+        self._stopping: str | None = None
         self.closing = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
 
     # -------------------------------------------------------------------------------------------- tickets
 
-    async def take(self, job_id: str, attempt: int, cores: int) -> None:
+    async def take(self, job_id: str, attempt: int, cores: int, queue: str) -> None:
         """Act on a ticket: wait for cores, claim, start. Returns when the job runs and the next ticket may come."""
         if cores > self.cores.total:
             # not for this worker; another one may be large enough, now or later
             await self._store.hand_back(job_id, attempt, delay=5.0)
             return
-        while True:
-            try:
-                await asyncio.wait_for(self.cores.acquire(cores), _HOLD)
-                break
-            except asyncio.TimeoutError:
-                if self.closing.is_set() or await self._store.room_elsewhere(self._worker, cores):
-                    await self._store.hand_back(job_id, attempt, delay=0.0)
-                    return
+        if not await self._room(cores, queue):
+            await self._store.hand_back(job_id, attempt, delay=0.0)
+            return
         started = False
         try:
-            if not self.closing.is_set():
+            if self.closing.is_set():
+                await self._store.hand_back(job_id, attempt, delay=0.0)
+            else:
                 started = await self._claim(job_id, attempt, cores)
         finally:
             if not started:
@@ -127,6 +127,27 @@ class Runner:
             # the next ticket is fetched only when there is room for it: what waits in the queue keeps its priority
             await self.cores.acquire(1)
             self.cores.release(1)
+
+    async def _room(self, cores: int, queue: str) -> bool:
+        """Take cores as soon as they are free; False where another worker has them free, or this one takes no more."""
+        waiting = asyncio.ensure_future(self.cores.acquire(cores))  # one place in the line, however long it lasts
+        try:
+            while not (await asyncio.wait({waiting}, timeout=_HOLD))[0]:
+                if self.closing.is_set() or await self._store.room_elsewhere(self._worker, cores, queue):
+                    break
+        except BaseException:
+            if await self._withdrawn(waiting):
+                raise
+            self.cores.release(cores)
+            raise
+        return not await self._withdrawn(waiting)
+
+    @staticmethod
+    async def _withdrawn(waiting: asyncio.Future[None]) -> bool:
+        """End the waiting for cores; False where they had been taken in this very moment."""
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return waiting.cancelled()
 
     async def _claim(self, job_id: str, attempt: int, cores: int) -> bool:
         self._claiming.add(job_id)
@@ -138,6 +159,8 @@ class Runner:
             running = Attempt(claim, execution)
             self.attempts[job_id, claim.attempt] = running
             self.idle.clear()
+            if self._stopping is not None:  # the order came while the claim was under way
+                running.abort(Cause.STOP, self._stopping)
         finally:
             self._claiming.discard(job_id)
         task = asyncio.create_task(self._run(running, cores), name=f"job {job_id}")
@@ -148,7 +171,7 @@ class Runner:
     # ----------------------------------------------------------------------------------------------- runs
 
     async def _run(self, running: Attempt, cores: int) -> None:
-        claim, execution = running.claim, running.execution
+        claim = running.claim
         try:
             ended = await self._execute(running)
         except Exception as error:  # a fault of ours must not leave the job running for ever
@@ -156,9 +179,8 @@ class Runner:
             ended = Ended(problem=f"the service could not run the job: {type(error).__name__}")
         finally:
             self.cores.release(cores)
-        with contextlib.suppress(OSError):
-            if (progress := execution.progress()) is not None:
-                self._fresh_progress[claim.job_id, claim.attempt] = progress
+        for _, progress in _look([running]):
+            self._fresh_progress[claim.job_id, claim.attempt] = progress
         running.ended = True
         if running.cause is Cause.SUPERSEDED:
             self._forget(claim.job_id, claim.attempt)
@@ -207,16 +229,20 @@ class Runner:
             ends = [await self._finishes.get()]
             while len(ends) < 500 and not self._finishes.empty():
                 ends.append(self._finishes.get_nowait())
+            with contextlib.suppress(psycopg.OperationalError):
+                await self.send_progress()
             pause = 0.1
             while True:
                 try:
-                    await self.send_progress()
                     kept = await self._store.finish(self._worker, ends)
                     break
-                except psycopg.Error as error:
+                except psycopg.OperationalError as error:
                     logger.warning("the end of %d jobs cannot be stored yet: %s", len(ends), error)
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, 2.0)
+                except Exception:  # whatever is wrong with the words, the ends count
+                    logger.exception("the end of %d jobs cannot be stored with its reasons", len(ends))
+                    ends = [dataclasses.replace(end, reason="its reason could not be stored") for end in ends]
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
             for end in ends:
                 if end.job_id not in kept:
                     logger.warning("job %s attempt %d had been taken away; its end is dropped", end.job_id, end.attempt)
@@ -230,13 +256,8 @@ class Runner:
             if running:
                 for item, progress in await asyncio.to_thread(_look, running):
                     self._fresh_progress[item.claim.job_id, item.claim.attempt] = progress
-            try:
+            with contextlib.suppress(psycopg.OperationalError):  # the database is away; what is fresh is kept
                 await self.send_progress()
-            except psycopg.OperationalError:
-                continue  # the database is away; what is fresh is kept
-            except psycopg.Error:
-                logger.exception("the progress of some jobs cannot be stored; it is dropped")
-                self._fresh_progress.clear()
 
     async def send_progress(self) -> None:
         """Store the progress that is new."""
@@ -245,9 +266,11 @@ class Runner:
             return
         try:
             await self._store.report_progress([(*key, progress) for key, progress in fresh.items()])
-        except psycopg.Error:
+        except psycopg.OperationalError:
             self._fresh_progress = {**fresh, **self._fresh_progress}
             raise
+        except Exception:  # progress is worth nobody's job
+            logger.exception("the progress of %d jobs cannot be stored; it is dropped", len(fresh))
 
     # --------------------------------------------------------------------------------------------- orders
 
@@ -286,17 +309,31 @@ class Runner:
 
     def abort_all(self, reason: str) -> None:
         """Ask all jobs to stop, because the service is being stopped."""
+        self._stopping = reason
         for item in self.attempts.values():
             if not item.ended:
                 item.abort(Cause.STOP, reason)
+
+    def kill_all(self) -> None:
+        """End all jobs at once, without the grace time."""
+        for item in self.attempts.values():
+            if not item.ended:
+                item.execution.kill()
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether nothing runs any more, though some ends may still have to be stored."""
+        return all(item.ended for item in self.attempts.values())
 
 
 def _look(running: list[Attempt]) -> list[tuple[Attempt, Progress]]:
     found = []
     for item in running:
-        with contextlib.suppress(OSError):
+        try:
             if (progress := item.execution.progress()) is not None:
                 found.append((item, progress))
+        except Exception:  # a job can write whatever it likes; that must not reach the others
+            logger.exception("the progress of job %s cannot be read", item.claim.job_id)
     return found
 
 
@@ -319,7 +356,7 @@ def _outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[Job
         return JobState.CANCELLED, ended.said
     if ended.timed_out:
         return JobState.FAILED, "its walltime was over"
-    if ended.aborted:
+    if ended.aborted or (ended.lost and cause is not None):
         return JobState.CANCELLED, reason if cause else "it was stopped by a signal from outside the service"
     if ended.problem:
         return JobState.FAILED, ended.problem

@@ -6,6 +6,7 @@ that it starts.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class Settings(BaseSettings):
             if value is None:
                 continue
             if isinstance(value, list):
-                out[PREFIX + name.upper()] = "[" + ",".join(f'"{item}"' for item in value) + "]"
+                out[PREFIX + name.upper()] = json.dumps(value)
             else:
                 out[PREFIX + name.upper()] = str(value)
         return out

@@ -6,7 +6,7 @@ starts again what dies, and does no work itself: jobs go on without it.
 ::
 
     SIGINT, SIGTERM   no new jobs are started; the service ends with the last one that runs
-    SIGINT again      the jobs that run are asked to stop; a third one kills them
+    SIGINT again      the jobs that run are asked to stop, and killed after their grace time; a third one kills them now
     SIGQUIT           the same as SIGINT twice
     SIGHUP            the same as SIGTERM on a terminal, nothing in the background
 """
@@ -50,6 +50,9 @@ third says it is the first time again."""
 API_START = 60.0
 PREPARATION = 300.0
 """Seconds that the database's schema may take."""
+
+LAST_WORD = 10.0
+"""Seconds within which a worker that was told to kill its jobs must have written down their end."""
 
 OF_NO_WORKER = ("HOST", "PORT", "POOL_SIZE", "MAX_BODY_BYTES", "WORKERS", "TOKEN_FILE")
 OF_NO_API = ("WORKERS", "CORES", "TOKEN_FILE")
@@ -173,6 +176,8 @@ class Supervisor:
         self._began: list[Child] = []
         self._postgres_pause = FIRST_PAUSE
         self._postgres_due = 0.0
+        self._postgres_settled = True
+        """Whether its last start was completed: its record written, and the others moved to its address."""
         self._ending = False
 
     # The whole life
@@ -218,7 +223,7 @@ class Supervisor:
             if self.postgres is not None and not self.postgres.record.exists():
                 self.postgres = None  # it was ended, or there never was one
             if self.retired and self.postgres is not None:
-                with contextlib.suppress(EmbeddedError):  # without it the workers end as well as they can
+                with contextlib.suppress(EmbeddedError, OSError):  # without it the workers end as well as they can
                     self.settings = self.settings.model_copy(update={"database_url": self.postgres.start()})
             self._end(signals, abort=abort)
 
@@ -379,16 +384,17 @@ class Supervisor:
     def _arrange_workers(self) -> None:
         """Have as many workers as asked for, with the present settings; adopt those that fit, retire the others."""
         wanted = _fingerprint(self._worker_settings(), OF_NO_WORKER)
-        self.workers = [self._worker(number) for number in range(1, self.asked.workers + 1)]
-        for kept in self.workers:
+        workers = [self._worker(number) for number in range(1, self.asked.workers + 1)]
+        for kept in workers:
             left = Child.find(self.folder.run / f"{kept.name}.json")
             if left is not None and left.facts.get("settings") == wanted:
                 kept.adopt(left)
                 self._adopted.append(f"{kept.name} (process {left.pid})")
-        ours = {kept.child.pid for kept in self.workers if kept.child is not None}
+        ours = {kept.child.pid for kept in workers if kept.child is not None}
         for child in self._left_workers():
             if child.pid not in ours:
                 self._retire(child)
+        self.workers = workers  # not before: one that is started takes the place of the record of an old one
         for kept in self.workers:
             if not kept.alive:
                 kept.start()
@@ -399,14 +405,24 @@ class Supervisor:
         return [child for record in sorted(records) if (child := Child.find(record)) is not None]
 
     def _retire(self, child: Child) -> None:
-        """Let a worker end with its last job, under a file name that is free of its successor's."""
-        record = self.folder.run / f"retired-{child.pid}.json"
-        if child.record is not None and child.record != record:
-            child.record.replace(record)
-            child.record = record
+        """Let a worker end with its last job."""
+        self._set_aside(child)
         child.send(signal.SIGTERM)
         if all(child.pid != other.pid for other in self.retired):
             self.retired.append(child)
+
+    def _set_aside(self, child: Child) -> None:
+        """Name a worker's record such that no supervisor adopts it for new jobs, and that its successor's has room.
+
+        Raises:
+            OSError: It cannot be renamed.
+        """
+        record = self.folder.run / f"retired-{child.pid}.json"
+        if child.record is None or child.record == record:
+            return
+        if (processes.read_json(child.record) or {}).get("pid") == child.pid:  # else it has hardly begun, or is gone
+            child.record.replace(record)
+            child.record = record
 
     def _find_left(self) -> None:
         """Find what an earlier supervisor left, in order to end it."""
@@ -445,29 +461,36 @@ class Supervisor:
     def _tend_postgres(self) -> None:
         """Start Postgres again if it died; the others reconnect by themselves."""
         now = time.monotonic()
-        if self.postgres is None or self.postgres.running:
+        if self.postgres is None:
+            return
+        running = self.postgres.running
+        if running and self._postgres_settled:
             if now - self._postgres_due > STEADY:
                 self._postgres_pause = FIRST_PAUSE
             return
         if now < self._postgres_due:
             return
-        self.say("Postgres does not run any more; it is started again.")
-        before = self.settings.database_url
+        if not running:
+            self.say("Postgres does not run any more; it is started again.")
+        before = self.settings
         try:
             url = self.postgres.start()
-        except EmbeddedError as error:
+            if url != before.database_url and not self._ending:
+                # Its socket had to move: nobody who knows the old place can find it.
+                self.settings = before.model_copy(update={"database_url": url})
+                if self.api.child is not None:
+                    self.api.child.stop()
+                    self.api.start()
+                self._arrange_workers()
+        except (EmbeddedError, OSError) as error:
             self.say(f"{error}\nIt is tried again in {self._postgres_pause:g} s.")
+            self.settings = before  # so that what has not moved yet is moved then
+            self._postgres_settled = False
             self._postgres_due = now + self._postgres_pause
             self._postgres_pause = min(2 * self._postgres_pause, LONGEST_PAUSE)
             return
+        self._postgres_settled = True
         self._postgres_due = now
-        if url != before and not self._ending:
-            # Its socket had to move: nobody who knows the old place can find it.
-            self.settings = self.settings.model_copy(update={"database_url": url})
-            if self.api.child is not None:
-                self.api.child.stop()
-                self.api.start()
-            self._arrange_workers()
 
     # Ending
 
@@ -478,8 +501,13 @@ class Supervisor:
             self.folder.announce("stopping", port=self.port)
         workers = [kept.child for kept in self.workers if kept.child is not None] + self.retired
         workers = [worker for worker in workers if worker.alive]
+        for worker in workers:
+            # If this process is killed meanwhile, its successor must not count on a worker that takes no more jobs.
+            with contextlib.suppress(OSError):  # they are ended nevertheless
+                self._set_aside(worker)
         self._tell(workers, signal.SIGINT if abort else signal.SIGTERM)
         orders = 2 if abort else 1
+        kill_at: float | None = None
         if workers and not abort:
             self._say_running(workers)
         while workers:
@@ -487,7 +515,14 @@ class Supervisor:
                 if number in {signal.SIGINT, signal.SIGQUIT}:
                     orders += 1
                     self._hurry(workers, orders)
+                    if orders == 3:
+                        kill_at = time.monotonic() + LAST_WORD
             workers = [worker for worker in workers if worker.alive]
+            if kill_at is not None:
+                if time.monotonic() < kill_at:
+                    self._tell(workers, signal.SIGINT)  # two that came at once were one for the worker
+                else:
+                    self._kill(workers)
             if workers:
                 self._tend_postgres()
                 if self.api.since:  # in a folder whose supervisor was killed, only what runs is ended
@@ -497,7 +532,7 @@ class Supervisor:
         if self.postgres is not None:
             try:
                 self.postgres.stop()
-            except EmbeddedError as error:
+            except (EmbeddedError, OSError) as error:
                 self.say(str(error))
         for record in (*self.folder.run.glob("worker-*.json"), *self.folder.run.glob("retired-*.json")):
             record.unlink(missing_ok=True)
@@ -516,9 +551,17 @@ class Supervisor:
                 "The jobs that run are asked to stop, and are killed after their grace time. Ctrl-C kills them now."
             )
             self._tell(workers, signal.SIGINT)
-        else:
-            self.say("Killing the workers and their jobs.")
-            self._tell(workers, signal.SIGKILL)
+        elif orders == 3:
+            self.say("Killing the jobs that run.")
+            self._tell(workers, signal.SIGINT)
+
+    def _kill(self, workers: list[Child]) -> None:
+        """Kill workers that do not answer, with everything below them."""
+        for worker in workers:
+            if worker.alive:
+                self.say(f"A worker (process {worker.pid}) does not end; it is killed with its jobs.")
+                processes.kill_tree(worker.pid)
+                worker.wait(5.0)
 
     def _say_running(self, workers: list[Child]) -> None:
         """Say how many jobs run, as far as the database knows."""
@@ -562,12 +605,15 @@ class Supervisor:
     def _give_up(self) -> None:
         """End what this start began; what was adopted, and jobs that run, go on."""
         for child in self._began:
+            if child.record is not None and child.record.name.startswith("worker-") and child.alive:
+                with contextlib.suppress(OSError):
+                    self._set_aside(child)
             child.send(signal.SIGTERM)
         for child in self._began:
             if child.wait(10.0):
                 child.forget()
         if self.postgres is not None and not self._left_workers() and Child.find(self.folder.run / "api.json") is None:
-            with contextlib.suppress(EmbeddedError):
+            with contextlib.suppress(EmbeddedError, OSError):
                 self.postgres.stop()
         self.folder.retract()
 
@@ -586,7 +632,8 @@ class Supervisor:
         if self._adopted:
             self.say(f"Adopted what was running: {', '.join(self._adopted)}.")
         if self.retired:
-            self.say(f"Ending with their last job: {len(self.retired)} workers with other settings, or too many.")
+            ending = _count(len(self.retired), "worker")
+            self.say(f"Ending with the last job: {ending} with other settings, too many, or asked to end before.")
         url = self.url or ""
         if self.detached:
             self.say(f"hpcjobs {__version__} runs at {url}")

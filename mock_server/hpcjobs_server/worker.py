@@ -1,7 +1,8 @@
 """A worker: a process that takes jobs from the queue and runs them.
 
 ``python -m hpcjobs_server.worker``. SIGTERM drains: no new jobs, those that run go on and can be cancelled, the process
-ends with the last of them. SIGINT ends them all: they are asked to stop, and are CANCELLED.
+ends with the last of them. SIGINT ends them all: they are asked to stop, and are CANCELLED; a second one kills
+them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Worker:
         self.executor = LocalExecutor(settings)
         self.runner = Runner(self.store, self.executor, self.id, settings.cores_per_worker)
         self._beating_since: float | None = None
+        self._last_beat = 0.0
+        self._orders = 0
         self._host = socket.gethostname()
         # where nobody but this host can reach the database, an outage of it means that nobody can take the jobs over
         self._database_is_local = "host=/" in self.store.conninfo or "host='/" in self.store.conninfo
@@ -73,14 +76,15 @@ class Worker:
                 task.result()  # a duty never ends by itself: this raises what ended it
             tickets.cancel()
             await self._gone(tickets)
-            await self.runner.idle.wait()
+            await self._everything_told()
         finally:
             for task in [*duties, tickets, closing]:
                 task.cancel()
             everything: list[asyncio.Task[Any]] = [*duties, tickets, closing]
             await asyncio.gather(*everything, return_exceptions=True)
-            with contextlib.suppress(psycopg.Error):
-                await asyncio.wait_for(self.store.leave(self.id), 5.0)
+            if not self.runner.attempts:  # else the lease protects what may still run
+                with contextlib.suppress(psycopg.Error, asyncio.TimeoutError):
+                    await asyncio.wait_for(self.store.leave(self.id), 5.0)
             await self.executor.close()
             await self.store.close()
 
@@ -89,6 +93,15 @@ class Worker:
         with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError):
             await asyncio.wait_for(task, _LAST_WORD)
 
+    async def _everything_told(self) -> None:
+        """Wait for the last job, and for the database to know how it ended; not for ever where all were stopped."""
+        patience = _LAST_WORD
+        while not self.runner.idle.is_set() and patience > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.runner.idle.wait(), 1.0)
+            if self._orders and self.runner.all_ended:
+                patience -= 1.0
+
     def drain(self) -> None:
         """Take no new jobs, and end with the last that runs."""
         if not self.runner.closing.is_set():
@@ -96,9 +109,12 @@ class Worker:
             self.runner.closing.set()
 
     def abort(self) -> None:
-        """Take no new jobs, and ask those that run to stop."""
+        """Take no new jobs, and ask those that run to stop; the second time, kill them."""
         self.drain()
+        self._orders += 1
         self.runner.abort_all(STOPPED)
+        if self._orders > 1:
+            self.runner.kill_all()
 
     # --------------------------------------------------------------------------------------------- duties
 
@@ -137,9 +153,15 @@ class Worker:
                     cores=pool_cores.total,
                     busy=pool_cores.total - pool_cores.free,
                     running=len(expected),
+                    queues=self.settings.queues,
+                    closing=self.runner.closing.is_set(),
                 )
-                await self.runner.follow(expected, held)
+                # by the wall clock, which goes on while the machine sleeps
+                if time.time() - self._last_beat > self.settings.lease / 2:
+                    self._beating_since = None
+                self._last_beat = time.time()
                 self._beating_since = self._beating_since or time.monotonic()
+                await self.runner.follow(expected, held)
                 if not self._database_is_local:
                     self.runner.ping()
             except psycopg.Error as error:
@@ -169,7 +191,8 @@ class Worker:
         while True:
             await asyncio.sleep(self.settings.lease / 3 * random.uniform(0.75, 1.25))  # noqa: S311 - only spreads the work
             since = self._beating_since
-            reap = since is not None and time.monotonic() - since > self.settings.lease
+            awake = time.time() - self._last_beat < self.settings.lease / 2
+            reap = awake and since is not None and time.monotonic() - since > self.settings.lease
             try:
                 done = await self.store.sweep(lease=self.settings.lease, reap=reap)
             except psycopg.Error:

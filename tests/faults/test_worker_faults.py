@@ -144,6 +144,44 @@ def test_sigint_aborts_the_workers_jobs_and_says_so(service: Service) -> None:
     assert not marked(service, ids)
 
 
+def test_a_second_sigint_kills_jobs_that_do_not_stop(service: Service) -> None:
+    [job] = submit(service, ["trap '' TERM; echo up; while true; do sleep 0.1; done"], grace=600)
+    log = service.settings.job_folder(job, 1) / "stdout"
+    until(lambda: log.exists() and log.read_text() == "up\n", what="the stubborn job's handler")
+    service.signal_worker(signal.SIGINT)
+    wait(service, [job], running, timeout=5)
+    service.signal_worker(signal.SIGINT)
+    [info] = wait(service, [job], terminal, timeout=15)
+    assert (info.state, info.reason) == (JobState.CANCELLED, "the service was stopped")
+    assert service.workers[0].wait(10) == 0
+    service.workers.clear()
+    assert not marked(service, [job])
+
+
+def test_what_a_job_says_cannot_hurt_its_worker_or_other_jobs(service: Service) -> None:
+    """A NUL or half a character in a message is stored as well as can be, and everybody else's job goes on."""
+    script = 'python -c "from hpcjobs import runtime; {}"'
+    worker = service.workers[0].pid
+    hostile = submit(
+        service,
+        [
+            script.format("raise runtime.JobAborted('bad name ' + chr(0))"),
+            script.format("raise runtime.JobAborted('bad name ' + chr(0xdcff))"),
+            """echo '{"done": 1, "message": "a\\udcff"}' >> $HPCJOBS_PROGRESS_FILE; sleep 0.6""",
+            """echo '{"done": 1, "message": "a\\u0000"}' >> $HPCJOBS_PROGRESS_FILE; sleep 0.6""",
+            "mkdir $HPCJOBS_PROGRESS_FILE; sleep 0.6",
+        ],
+    )
+    [bystander] = submit(service, ["sleep 0.1"])
+    states = {info.id: info for info in wait(service, [*hostile, bystander], terminal, timeout=30)}
+    assert states[bystander].state is JobState.FINISHED
+    assert [states[job].state.value for job in hostile] == ["CANCELLED"] * 2 + ["FINISHED"] * 3
+    assert {info.attempt for info in states.values()} == {1}
+    assert (states[hostile[0]].reason or "").startswith("bad name")
+    assert service.workers[0].pid == worker
+    assert service.workers[0].poll() is None
+
+
 def test_cores_are_never_given_twice_and_a_wide_job_is_not_starved(service_factory: ServiceFactory) -> None:
     service = service_factory(cores=2)
     now = service.data / "now"

@@ -138,6 +138,26 @@ async def test_a_full_disk_is_told_as_such(api: Api, monkeypatch: pytest.MonkeyP
         assert left_behind(api) == []
 
 
+@pytest.mark.parametrize("written", ["[" * 100_000, '{"a":' * 100_000, "[1]", "not json", '{"kept": 7}'])
+def test_what_a_job_writes_over_the_note_of_its_inputs_does_no_harm(tmp_path: Path, written: str) -> None:
+    (tmp_path / "work").mkdir()
+    kept = tmp_path / "work" / "kept"
+    kept.touch()
+    files.note_inputs(tmp_path, [kept])
+    assert [file.unchanged_input for file in files.list_below(tmp_path, ["work"])] == [True]
+    (tmp_path / "inputs.json").write_text(written)
+    assert [file.unchanged_input for file in files.list_below(tmp_path, ["work"])] == [False]
+
+
+def test_a_huge_note_of_inputs_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "made").touch()
+    with (tmp_path / "inputs.json").open("wb") as file:
+        file.truncate(100 * 1024**3)
+    monkeypatch.setattr(files.OpenFile, "read", lambda *_: pytest.fail("it was read"))
+    assert [file.path for file in files.list_below(tmp_path, ["work"])] == ["made"]
+
+
 def test_uploads_of_a_process_that_died_are_removed(tmp_path: Path) -> None:
     blobs = files.Blobs(Settings(data=tmp_path))
     old, new = blobs.begin("ada"), blobs.begin("ada")

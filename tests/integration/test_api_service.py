@@ -81,6 +81,14 @@ async def test_a_token_is_revoked_at_once(api: Api) -> None:
     assert (await api.http.delete("/v1/tokens/nonsense")).status_code == 404
 
 
+@pytest.mark.parametrize("written", [str.upper, "{{{}}}".format, lambda text: text.replace("-", "")])
+async def test_a_token_is_revoked_at_once_however_its_id_is_written(api: Api, written: Callable[[str], str]) -> None:
+    made = (await api.http.post("/v1/tokens", json={"name": "n", "scope": "read"})).json()
+    assert (await get(api, "/v1/info", f"Bearer {made['token']}")).status_code == 200
+    assert (await api.http.delete(f"/v1/tokens/{written(made['id'])}")).status_code == 204
+    assert (await get(api, "/v1/info", f"Bearer {made['token']}")).json()["code"] == "bad_token"
+
+
 async def test_a_token_that_was_looked_up_is_remembered_for_a_moment_and_their_number_is_bounded(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

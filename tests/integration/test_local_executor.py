@@ -146,6 +146,18 @@ class TestAbort:
         assert (ended.aborted, ended.signal) == (True, signal.SIGKILL)
         assert not alive(execution)
 
+    async def test_a_kill_does_not_wait_for_the_grace_time(self, make: Run) -> None:
+        execution = make("trap '' TERM; echo up; while true; do sleep 0.1; done", grace=600)
+        await begin(execution)
+        await said(execution, "up")
+        execution.abort()
+        execution.kill()
+        assert (await end(execution, 10)).signal == signal.SIGKILL
+        assert not alive(execution)
+
+    async def test_a_job_that_was_to_stop_and_ended_as_its_worker_stood_still_is_cancelled(self) -> None:
+        assert outcome(Ended(signal=15, lost=True), Cause.CANCEL, "why") == (JobState.CANCELLED, "why")
+
     async def test_a_daemon_that_ignores_sigterm_is_killed_too(self, make: Run) -> None:
         execution = make(
             """setsid sh -c "trap '' TERM; echo up; while true; do sleep 0.1; done" & sleep 70""", grace=0.3
@@ -268,6 +280,7 @@ class TestSurroundings:
         self, make: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in [
+            "SLURM_JWT",
             "HPCJOBS_SERVER_DATABASE_URL",
             "HPCJOBS_TOKEN",
             "PGPASSWORD",
@@ -360,6 +373,7 @@ class TestProgress:
             'echo \'{"done": "x"}\' > $HPCJOBS_PROGRESS_FILE',
             "ln -s /etc/passwd $HPCJOBS_PROGRESS_FILE",
             "mkfifo $HPCJOBS_PROGRESS_FILE",
+            "mkdir $HPCJOBS_PROGRESS_FILE",
             "head -c 100000 /dev/urandom > $HPCJOBS_PROGRESS_FILE",
             """echo '{"done": NaN}' > $HPCJOBS_PROGRESS_FILE""",
             """python -c "print('[' * 5000)" > $HPCJOBS_PROGRESS_FILE""",

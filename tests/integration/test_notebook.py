@@ -11,20 +11,23 @@ from nbclient import NotebookClient
 from tests.running import Service
 
 SYNC = (
-    "from hpcjobs import Client\nclient = Client()\n"
-    "job = client.submit('echo hello', name='<b>')\ncancelled = client.submit('sleep 600', name='long')",
+    """from hpcjobs import Client
+client = Client()
+job = client.submit('echo hello', name='<b>')
+cancelled = client.submit('sleep 600', name='long')""",
     "info = job.wait()",
     "job",
     "print(cancelled.cancel(reason='wrong damping', confirm=30).outcome)\ndone = client.wait([job, cancelled])",
 )
 ASYNC = (
-    "from hpcjobs import AsyncClient\nclient = AsyncClient()\n"
-    "job = await client.submit('echo hello', name='<b>')\n"
-    "cancelled = await client.submit('sleep 600', name='long')",
+    """from hpcjobs import AsyncClient
+client = AsyncClient()
+job = await client.submit('echo hello', name='<b>')
+cancelled = await client.submit('sleep 600', name='long')""",
     "info = await job",
     "job",
-    "print((await cancelled.cancel(reason='wrong damping', confirm=30)).outcome)\n"
-    "done = await client.wait([job, cancelled])",
+    """print((await cancelled.cancel(reason='wrong damping', confirm=30)).outcome)
+done = await client.wait([job, cancelled])""",
 )
 
 

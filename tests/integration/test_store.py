@@ -223,6 +223,7 @@ class TestCancel:
         await take(work, started, worker)
         await store.cancel(ME, [started, waiting], reason=None, delete=True, actor=ME)
         assert await store.get(ME, waiting) is None
+        assert await store.all("SELECT 1 AS x FROM events WHERE job_id = %s", [waiting]) == []
         assert await store.get(ME, started) is not None
 
     async def test_a_cancelled_jobs_ticket_does_nothing(self, store: Store, work: Work) -> None:
@@ -306,6 +307,47 @@ class TestAttempts:
         assert (await look(store, job)).progress is None
 
 
+class TestRooms:
+    async def test_ends_and_cancels_of_the_same_jobs_in_opposite_orders_do_not_deadlock(
+        self, store: Store, work: Work
+    ) -> None:
+        worker = await join(work)
+        for _ in range(5):
+            jobs = [await new(store) for _ in range(60)]
+            for job in jobs:
+                await take(work, job, worker)
+            jobs.sort()
+            await asyncio.gather(
+                work.finish(worker, [Finish(job, 1, JobState.FINISHED) for job in jobs[::-1]]),
+                store.cancel(ME, jobs, reason=None, actor=ME),
+                work.finish(worker, [Finish(job, 1, JobState.FAILED) for job in jobs]),
+            )
+            assert {(await look(store, job)).terminal for job in jobs} == {True}
+
+    async def test_only_a_worker_that_would_take_the_job_counts_as_room(self, work: Work) -> None:
+        mine = await join(work)
+
+        async def other(**changes: object) -> bool:
+            told = {"host": "h", "pid": 1, "cores": 2, "busy": 0, "running": 0, **changes}
+            await work.beat(uuid.UUID(int=7), **told)  # type: ignore[arg-type]
+            found = await work.room_elsewhere(mine, 2, "default")
+            await work.leave(uuid.UUID(int=7))
+            return found
+
+        assert await other()
+        assert await other(queues=["gpu", "default"])
+        assert not await other(queues=["gpu"])
+        assert not await other(closing=True)
+        assert not await other(busy=1)
+
+    async def test_a_spec_that_this_version_cannot_read_fails_the_job(self, store: Store, work: Work) -> None:
+        worker, job = await join(work), await new(store)
+        await store.all("UPDATE jobs SET spec = spec || '{\"new_field\": 1}' RETURNING 1 AS x")
+        assert await work.claim(job, 0, worker) is None
+        info = await look(store, job)
+        assert (info.state, info.reason) == (JobState.FAILED, "this version of the server cannot read what was asked")
+
+
 class TestSweep:
     async def silence(self, work: Work, worker: uuid.UUID, seconds: float) -> None:
         await work.all(
@@ -337,8 +379,8 @@ class TestSweep:
         info = await look(store, job)
         assert (info.state, info.reason) == (JobState.FAILED, "its worker was lost")
 
-    async def test_requeue_false_opts_out(self, store: Store, work: Work) -> None:
-        worker, job = await join(work), await new(store, grace=0, requeue=False)
+    async def test_requeue_false_opts_out_whatever_max_attempts_says(self, store: Store, work: Work) -> None:
+        worker, job = await join(work), await new(store, grace=0, requeue=False, max_attempts=9)
         await take(work, job, worker)
         await self.silence(work, worker, 5)
         await self.reap(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psutil
@@ -25,7 +26,8 @@ from hpcjobs_server import control, processes
 from hpcjobs_server.datafolder import DataError, DataFolder, healthy, port_problem
 from hpcjobs_server.embedded import EmbeddedPostgres
 from hpcjobs_server.processes import Child
-from hpcjobs_server.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Kept
+from hpcjobs_server.settings import Settings
+from hpcjobs_server.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Kept, Supervisor
 from hpcjobs_server.waking import Signals
 from tests.running import clean_environ, until
 
@@ -288,15 +290,45 @@ def test_a_second_ctrl_c_cancels_the_jobs(serve: Callable[..., Serve], tmp_path:
     assert (ended["state"], ended["reason"]) == ("CANCELLED", "the service was stopped")
 
 
-def test_a_third_ctrl_c_kills_jobs_that_do_not_stop(serve: Callable[..., Serve]) -> None:
-    one = serve().ready()
-    job = one.submit("trap '' TERM; while :; do sleep 1; done", grace="5s")
+DEAF = "trap '' TERM; touch deaf; while :; do sleep 1; done"
+
+
+def deaf_job(one: Serve) -> str:
+    """A job that does not stop when it is asked to, and has ten minutes for it."""
+    job = one.submit(DEAF, grace="600s")
     one.wait_state(job, "RUNNING")
+    until(lambda: list(one.data.glob(f"jobs/{job}/*/work/deaf")), what="the job's trap")
+    return job
+
+
+def test_a_third_ctrl_c_kills_jobs_that_do_not_stop_and_their_end_is_known(serve: Callable[..., Serve]) -> None:
+    one = serve().ready()
+    job = deaf_job(one)
     found = family(one.status)
-    for text in ("Stopping: ", "asked to stop", "Killing"):
+    for text in ("Stopping: ", "asked to stop", "Killing the jobs that run."):
+        one.send(signal.SIGINT)
+        one.says(text)
+    killed = time.monotonic()
+    assert one.end() == 0
+    assert all_gone(found)
+    assert time.monotonic() - killed < 30
+    assert "is killed with its jobs" not in one.said(), "the workers end by themselves"
+    again = serve("--workers", "0").ready()
+    ended = again.job(job)
+    assert (ended["state"], ended["reason"]) == ("CANCELLED", "the service was stopped")
+
+
+def test_a_third_ctrl_c_ends_even_a_worker_that_hangs_with_its_jobs(serve: Callable[..., Serve]) -> None:
+    one = serve().ready()
+    deaf_job(one)
+    found = family(one.status)
+    (worker,) = one.status.workers
+    os.kill(worker, signal.SIGSTOP)
+    for text in ("Stopping: ", "asked to stop", "Killing the jobs that run."):
         one.send(signal.SIGINT)
         one.says(text)
     assert one.end() == 0
+    assert f"A worker (process {worker}) does not end; it is killed with its jobs." in one.said()
     assert all_gone(found)
 
 
@@ -409,6 +441,95 @@ def test_after_kill_9_the_next_serve_adopts_everything_and_jobs_go_on(
     again.send(signal.SIGINT)
     assert again.end() == 0
     assert all_gone(found)
+
+
+def test_a_worker_that_drains_is_not_adopted_for_new_jobs(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    one = serve("--cores", "1").ready()
+    go = tmp_path / "go"
+    job = one.submit(f"while [ ! -e {go} ]; do sleep 0.05; done")
+    one.wait_state(job, "RUNNING")
+    draining = one.status.workers
+    one.send(signal.SIGINT)
+    one.says("Stopping: ")
+    one.send(signal.SIGKILL)
+    one.end()
+    assert one.status.workers == draining
+    again = serve("--cores", "1").ready()
+    assert "worker-1 (process" not in again.said()
+    assert "Ending with the last job: 1 worker " in again.said()
+    again.wait_state(again.submit("true"), "FINISHED")
+    assert again.job(job)["state"] == "RUNNING"
+    go.touch()
+    again.wait_state(job, "FINISHED")
+    until(lambda: not set(draining) & set(again.status.workers), timeout=PATIENCE, what="the old worker's end")
+    assert len(again.status.workers) == 1
+
+
+def test_a_start_that_fails_leaves_no_worker_that_looks_as_if_it_took_jobs(tmp_path: Path) -> None:
+    supervisor = Supervisor(Settings(data=tmp_path / "data", database_url="postgresql://nowhere/x"))
+    run_folder = supervisor.folder.run
+    run_folder.mkdir(parents=True)
+    seen: list[str] = []
+    for name in ("api", "worker-1"):
+        record = run_folder / f"{name}.json"
+        argv = [sys.executable, "-c", "import time; time.sleep(600)"]
+        child = Child.start(argv, log=tmp_path / "x.log", record=record)
+        until(record.exists)
+        supervisor._began.append(child)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(child, "send", lambda _number: seen.extend(path.name for path in run_folder.glob("*-*.json")))
+            patch.setattr(child, "wait", lambda _timeout: False)  # it still has a job
+            supervisor._give_up()
+    assert seen[-1:] == [f"retired-{child.pid}.json"], "before it was told to end"
+    assert (run_folder / "api.json").exists() or not supervisor._began[0].alive
+    for child in supervisor._began:
+        assert child.stop(signals=((signal.SIGKILL, 10.0),))
+
+
+class FullDisk:
+    """Stands for a Postgres that moved, and whose record cannot be written at first."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.running = False
+
+    def start(self) -> str:
+        self.running = True
+        if self.failures:
+            self.failures -= 1
+            raise OSError(28, "No space left on device")
+        return "postgresql://moved/x"
+
+
+def test_a_full_disk_while_postgres_is_started_again_does_not_end_the_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    supervisor = Supervisor(Settings(data=tmp_path / "data", database_url="postgresql://old/x"), messages=said)
+    supervisor.postgres = cast("EmbeddedPostgres", FullDisk(failures=1))
+    arranged: list[str] = []
+
+    def arrange() -> None:
+        arranged.append(supervisor.settings.database_url)
+        if len(arranged) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(supervisor, "_arrange_workers", arrange)
+    for pause in (0.2, 0.4):
+        supervisor._tend_postgres()
+        assert supervisor.settings.database_url == "postgresql://old/x"
+        assert said.getvalue().endswith(f"No space left on device\nIt is tried again in {pause:g} s.\n")
+        before = list(arranged)
+        supervisor._tend_postgres()
+        assert arranged == before, "not before the pause is over"
+        supervisor._postgres_due = 0.0
+    supervisor._tend_postgres()
+    assert arranged == ["postgresql://moved/x"] * 2
+    assert supervisor.settings.database_url == "postgresql://moved/x"
+    supervisor._postgres_due = 0.0
+    supervisor._tend_postgres()
+    assert len(arranged) == 2, "all is well"
+    assert said.getvalue().count("does not run any more") == 1
 
 
 def test_with_other_settings_the_api_is_replaced_and_workers_end_with_their_jobs(
@@ -643,6 +764,28 @@ def test_a_worker_joins_by_the_data_folder_and_ctrl_c_ends_it_with_its_last_job(
     assert all_gone(found)
     assert one.job(job)["state"] == "FINISHED"
     assert one.job(other)["state"] == "QUEUED", "it is in another queue"
+
+
+def test_a_third_ctrl_c_has_a_worker_of_its_own_kill_its_jobs(
+    serve: Callable[..., Serve], data: Path, tmp_path: Path
+) -> None:
+    one = serve("--workers", "0").ready()
+    output = tmp_path / "worker.out"
+    with output.open("w") as file:
+        worker = subprocess.Popen(
+            [*SERVER, "worker", "--data", str(data)], stdout=file, stderr=file, env=clean_environ()
+        )
+    job = deaf_job(one)
+    found = {
+        process.pid: processes.birth(process.pid) or ""
+        for process in psutil.Process(worker.pid).children(recursive=True)
+    }
+    for text in ("Stopping: ", "asked to stop", "Killing the jobs that run."):
+        worker.send_signal(signal.SIGINT)
+        until(lambda text=text: text in output.read_text())  # type: ignore[misc]
+    assert worker.wait(30) == 0
+    assert all_gone(found)
+    assert one.wait_state(job, "CANCELLED")["reason"] == "the service was stopped"
 
 
 def test_a_worker_ends_with_the_command_that_started_it(serve: Callable[..., Serve], data: Path) -> None:

@@ -282,6 +282,31 @@ def test_many_jobs_are_looked_at_and_cancelled_in_one_request_each(script, reply
     assert found[0].before is JobState.RUNNING
 
 
+@pytest.mark.parametrize(("reason", "outcome"), [("why", "CANCELLED"), ("someone else's", "ALREADY_TERMINAL")])
+def test_many_that_were_cancelled_by_a_try_whose_answer_was_lost_are_known_by_their_reason(
+    script, reply, reason, outcome
+):
+    jobs = [{"id": "a", "state": "QUEUED"}, {"id": "b", "state": "QUEUED"}]
+    said = [{"job_id": one["id"], "outcome": "ALREADY_TERMINAL", "after": "CANCELLED"} for one in jobs]
+    now = [{**one, "state": "CANCELLED", "cancel_reason": reason} for one in jobs]
+    found = script.play(
+        cancel_many(SERVICE, ["a", "b"], reason="why"),
+        reply(200, {"items": jobs}),
+        reply(200, {"results": said}),
+        reply(200, {"items": now}),
+    )
+    assert [one.outcome.value for one in found] == [outcome] * 2
+    assert script.sent[-1] == "POST /v1/jobs/query"
+
+
+def test_a_look_after_the_cancel_that_fails_takes_nothing_back(script, reply):
+    said = {"results": [{"job_id": job, "outcome": "ALREADY_TERMINAL", "after": "CANCELLED"} for job in "ab"]}
+    jobs = [{"id": "a", "state": "QUEUED"}, {"id": "b", "state": "QUEUED"}]
+    answers = [reply(200, {"items": jobs}), reply(200, said), errors.NoService("gone")]
+    found = script.play(cancel_many(SERVICE, ["a", "b"], reason="why"), *answers)
+    assert [one.outcome.value for one in found] == ["ALREADY_TERMINAL"] * 2
+
+
 def test_where_all_have_ended_no_cancel_is_sent(script, reply):
     found = script.play(cancel_many(SERVICE, ["b"]), reply(200, {"items": [{"id": "b", "state": "FAILED"}]}))
     assert [one.outcome.value for one in found] == ["ALREADY_TERMINAL"]

@@ -7,11 +7,13 @@ import inspect
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import uuid
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import httpx
 import pytest
@@ -27,7 +29,8 @@ from hpcjobs.cli import app, completion, exits, listing, output, views
 from hpcjobs.cli.ids import read_ids
 from hpcjobs.cli.submit import _command, _environment, _inputs
 from hpcjobs.lifecycle import ACTIVE, TERMINAL, JobState
-from hpcjobs.models import CancelOutcome, CancelResult, JobInfo
+from hpcjobs.logs import STREAMS
+from hpcjobs.models import CancelOutcome, CancelResult, JobInfo, Scope
 
 URL = "http://hpc.test"
 NOW = "2026-05-01T12:00:00Z"
@@ -125,6 +128,17 @@ def test_every_kind_of_error_that_says_no_service_or_no_has_a_code_of_its_own():
 def test_the_help_lists_every_exit_code():
     for code in exits.ExitCode:
         assert f"\n  {int(code):<5}" in exits.EPILOG
+
+
+def test_the_guide_says_of_each_exit_code_what_the_help_says():
+    def words(text):
+        return " ".join(text.replace("(", "").replace(")", "").replace(";", "").split())
+
+    told = re.findall(r"^  (\d+) +(.*(?:\n {7}\w.*)*)", exits.EPILOG.split("Environment")[0], re.MULTILINE)
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "cli.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\* - (\d+)\n  - (.+)$", guide, re.MULTILINE)
+    assert {code: words(text) for code, text in table} == {code: words(text) for code, text in told}
+    assert [int(code) for code, _ in told] == [code.value for code in exits.ExitCode]
 
 
 def test_an_error_is_one_line_on_stderr_and_nothing_on_stdout(run, service):
@@ -270,6 +284,17 @@ def test_every_command_has_a_help_of_80_columns_without_boxes(run, name, option)
     assert out.startswith(f"Usage: hpcjobs {name}")
     assert out.isascii()
     assert max(len(line) for line in out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[name] for name, entry in app.COMMANDS.items() if entry.target]
+    + [["token", "create"], ["token", "list"], ["token", "revoke"]],
+    ids=" ".join,
+)
+def test_the_help_of_every_command_has_examples(run, words):
+    [_, examples] = run(*words, "--help")[1].split("\nExamples:\n")
+    assert all(line.startswith("  ") and f"hpcjobs {words[0]}" in line for line in examples.splitlines())
 
 
 def test_the_help_of_the_whole_fits_80_columns(run):
@@ -525,6 +550,78 @@ def test_the_options_of_submit_become_the_job_that_is_asked_for(run, service, tm
     assert (asked["max_attempts"], asked["grace"], asked["requeue"], asked["stderr"]) == (3, 5.0, False, "separate")
 
 
+def test_meta_is_json_where_it_is_json_and_text_where_it_is_not(run, service):
+    route = service.post("/v1/jobs").mock(return_value=httpx.Response(201, json=info(id="7")))
+    said = ["--meta", "run=7", "--meta", "grid=[1, 2]", "--meta", "note=a=b c", "--meta", "bad=NaN", "--meta", "empty="]
+    assert run("submit", *said, "--", "true")[0] == 0
+    meta = json.loads(route.calls.last.request.content)["meta"]
+    assert meta == {"run": 7, "grid": [1, 2], "note": "a=b c", "bad": "NaN", "empty": ""}
+    for wrong in ("run", "=7"):
+        code, _, err = run("submit", "--meta", wrong, "--", "true")
+        assert (code, "KEY=JSON" in err) == (2, True)
+
+
+@pytest.mark.parametrize("key", [None, "mykey"])
+def test_an_interrupted_submission_says_how_to_get_the_job(run, service, key):
+    """The request was on its way, so the job may run: the key that was sent is the way back to it."""
+    keys = []
+
+    def interrupted(request):
+        keys.append(request.headers["Idempotency-Key"])
+        raise KeyboardInterrupt
+
+    service.post("/v1/jobs").mock(side_effect=interrupted)
+    code, out, err = run("submit", *(["--key", key] if key else []), "--", "true")
+    [sent] = keys
+    assert (code, out) == (130, "")
+    assert key in {None, sent}
+    assert "may have been accepted" in err
+    assert f"hpcjobs submit --key {sent} " in err
+
+
+def test_show_lists_the_files_of_a_job(run, service):
+    files = [
+        {"path": "out/a\x1b.csv", "size": 1536, "modified_at": NOW},
+        {"path": "in", "size": 1, "unchanged_input": True},
+    ]
+    service.get("/v1/jobs/7/files").respond(200, json={"items": files})
+    code, out, err = run("show", "7", "--files")
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [
+        ["SIZE", "MODIFIED", "INPUT", "PATH"],
+        ["1.5", "KiB", NOW, "-", r"out/a\x1b.csv"],
+        ["1", "B", "-", "unchanged", "in"],
+    ]
+    code, out, _ = run("show", "7", "--files", "--json")
+    assert [(file["path"], file["size"]) for file in json.loads(out)] == [("out/a\x1b.csv", 1536), ("in", 1)]
+
+
+def test_logs_prints_what_was_there_at_the_first_look_piece_by_piece(run, service, monkeypatch):
+    monkeypatch.setattr("hpcjobs.logs.PIECE", 4)
+    log = "0123ä67"
+
+    def answer(request):
+        first, last = (int(text) for text in request.headers["Range"].removeprefix("bytes=").split("-"))
+        data = log.encode()[first : last + 1]
+        place = {"Content-Range": f"bytes {first}-{first + len(data) - 1}/{len(log.encode())}"}
+        return httpx.Response(
+            206, content=data, headers={**place, "Hpcjobs-Job-State": "RUNNING", "Hpcjobs-Attempt": "1"}
+        )
+
+    service.get("/v1/jobs/7").respond(200, json=info(id="7"))
+    service.get("/v1/jobs/7/logs/stdout").mock(side_effect=answer)
+    assert run("logs", "7") == (0, log, "")
+    code, out, err = run("logs", "7", "--json")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["0123", "ä67"]
+
+
+def test_the_words_of_an_option_are_those_that_the_service_knows():
+    assert completion.complete_stream("") == list(STREAMS)
+    assert completion.complete_scope("") == [scope.value for scope in Scope]
+    assert completion.complete_scope("w") == ["write"]
+
+
 def test_options_behind_the_command_belong_to_the_command_also_without_dashes(run, service):
     route = service.post("/v1/jobs").mock(return_value=httpx.Response(201, json=info(id="7")))
     assert run("submit", "ls", "--json", "-n")[1] == "7\n"
@@ -709,6 +806,15 @@ def test_login_keeps_nothing_that_the_service_refuses(run, service, config):
     assert code == 4
     assert "the token is not known" in err
     assert not config.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"), [("http://127.0.0.2:1", False), ("http://jobs.localhost", False), ("http://far.test", True)]
+)
+def test_login_warns_of_an_open_way_for_a_token(run, config, url, warned):
+    with respx.mock(base_url=url) as router:
+        router.get("/v1/info").respond(401, json={"code": "bad_token", "detail": "no"})
+        assert ("not encrypted" in run("login", url, "--token", "x")[2]) is warned
 
 
 def test_login_needs_a_terminal_or_a_token(run, service, config, monkeypatch):

@@ -23,6 +23,7 @@ from hpcjobs import (
     AsyncJob,
     CancelOutcome,
     CancelResult,
+    CancelTimeout,
     Client,
     ClientClosed,
     ConfigError,
@@ -36,6 +37,7 @@ from hpcjobs import (
     JobState,
     JobVanished,
     NoService,
+    NotCancelled,
     Progress,
     WaitTimeout,
     live,
@@ -116,7 +118,7 @@ class Memory(Service):
             info = self.jobs[job_id]
             outcome = CancelOutcome.CANCELLED if info.state.not_started else CancelOutcome.CANCEL_REQUESTED
             after = JobState.CANCELLED if info.state.not_started else info.state
-            self.move(job_id, after, cancel_requested=True, reason=reason)
+            self.move(job_id, after, cancel_requested=True, reason=reason, cancel_reason=reason)
             results.append(CancelResult(job_id=job_id, outcome=outcome, before=info.state, after=after, reason=reason))
         return results
 
@@ -380,6 +382,143 @@ def test_cancelling_tells_the_handle(client: Client, memory: Memory) -> None:
     sent = len(memory.cancels)
     assert client.cancel(job.id).outcome is CancelOutcome.ALREADY_TERMINAL
     assert len(memory.cancels) == sent
+
+
+@pytest.mark.parametrize("how", ["at once", "confirmed", "by someone else", "finished first", "many"])
+def test_a_job_that_was_cancelled_is_known_as_the_service_knows_it(client: Client, memory: Memory, how: str) -> None:
+    """When it ended, why and with what: a wait after a cancel returns no info that was made up here."""
+    job = client.submit("true")
+    end = {"ended_at": "2026-01-01T00:00:00Z", "exit_code": 7, "reason": "the reason"}
+    cancel = memory.cancel
+
+    def ending(ids: Sequence[str], **more: Any) -> Op[list[CancelResult]]:
+        results = yield from cancel(ids, **more)
+        memory.move(job.id, JobState.FINISHED if how == "finished first" else JobState.CANCELLED, **end)
+        return results
+
+    memory.cancel = ending  # type: ignore[method-assign]
+    if how in {"confirmed", "finished first"}:
+        memory.move(job.id, JobState.RUNNING)
+    if how == "by someone else":
+        memory.move(job.id, JobState.CANCELLED, **end)
+    if how == "many":
+        client.cancel_many([job], reason="mine")
+    else:
+        job.cancel(reason="mine", confirm=10)
+    info = job.wait(timeout=10)
+    assert info == job.info == memory.jobs[job.id]
+    assert info.exit_code == 7
+    if info.state is JobState.CANCELLED:
+        with pytest.raises(JobCancelled, match="the reason"):
+            job.result()
+
+
+def test_a_cancelled_job_is_not_taken_for_ended_where_nobody_could_look(client: Client, memory: Memory) -> None:
+    """The handle then knows that it was asked to stop, and the wait looks."""
+    job = client.submit("true")
+    get = memory.get
+
+    def once(job_id: str) -> Op[JobInfo]:
+        if memory.cancels:
+            raise NoService("gone")
+        return (yield from get(job_id))
+
+    memory.get = once  # type: ignore[method-assign]
+    assert job.cancel(reason="r").confirmed
+    assert (job.state, job.info.cancel_requested, job.info.cancel_reason) == (JobState.QUEUED, True, "r")
+    assert job.wait(timeout=10).reason == "r"
+    assert memory.looks == [[job.id]]
+
+
+def test_a_job_whose_record_was_removed_is_cancelled(client: Client, memory: Memory) -> None:
+    """There is nothing to look at any more; the reason is known here."""
+    job = client.submit("true")
+    cancel = memory.cancel
+
+    def removing(ids: Sequence[str], **more: Any) -> Op[list[CancelResult]]:
+        results = yield from cancel(ids, **more)
+        del memory.jobs[job.id]
+        return results
+
+    memory.cancel = removing  # type: ignore[method-assign]
+    job.cancel(reason="r", delete=True)
+    assert (job.wait(timeout=10).state, job.reason) == (JobState.CANCELLED, "r")
+
+
+def test_an_error_of_cancel_leaves_the_handle_with_what_was_learnt(client: Client, memory: Memory) -> None:
+    """What was seen before the error was raised is known."""
+    job = client.submit("true")
+    memory.move(job.id, JobState.FINISHED, exit_code=0)
+    with pytest.raises(NotCancelled):
+        job.cancel(strict=True)
+    assert (job.state, job.exit_code) == (JobState.FINISHED, 0)
+    slow = client.submit("true")
+    memory.move(slow.id, JobState.RUNNING)
+    with pytest.raises(CancelTimeout):
+        slow.cancel(reason="r", confirm=0.05)
+    assert slow.info.label == "cancelling"
+    assert slow.info.cancel_reason == "r"
+
+
+def test_an_older_answer_does_not_replace_a_newer_one(client: Client, memory: Memory) -> None:
+    """Two threads may ask, and the answers may overtake each other."""
+    job = client.submit("true")
+    old = memory.jobs[job.id]
+    memory.move(job.id, JobState.FINISHED)
+    job.refresh()
+    memory.jobs[job.id] = old
+    assert job.refresh().state is JobState.FINISHED
+
+
+def test_an_id_may_be_spelled_in_any_way_the_service_understands(client: Client, memory: Memory) -> None:
+    """A wait for an id in capitals ends."""
+    memory.spelled = str.lower  # type: ignore[method-assign]
+    job = client.submit("true")
+    memory.move(job.id, JobState.FINISHED)
+    assert client.wait([job.id.upper()], timeout=10)[0].id == job.id
+    assert client.cancel_many([job.id.upper()])[0].outcome is CancelOutcome.ALREADY_TERMINAL
+
+
+def test_a_wait_without_any_time_looks_once(client: Client, memory: Memory) -> None:
+    """``timeout=0`` asks whether the jobs have ended; where nobody answers it does not wait for long."""
+    jobs = [client.submit("true") for _ in range(2)]
+    memory.move(jobs[0].id, JobState.FINISHED)
+    assert client.wait([jobs[0].id], timeout=0)[0].state is JobState.FINISHED
+    memory.move(jobs[1].id, JobState.RUNNING)
+    with pytest.raises(WaitTimeout, match="still RUNNING"):
+        client.wait([jobs[1].id], timeout=0)
+    memory.error = NoService("nothing answers")
+    begun = time.monotonic()
+    with pytest.raises(WaitTimeout, match="not known yet"):
+        client.wait(["other"], timeout=0)
+    assert time.monotonic() - begun < 1.5
+
+
+def test_a_log_is_followed_where_nobody_keeps_the_client(memory: Memory) -> None:
+    """The iterator holds what it needs."""
+    with Client("http://memory") as client:
+        job = client.submit("true")
+    memory.logs[job.id, "stdout"] = b"one two three"
+    memory.move(job.id, JobState.FINISHED)
+    forgotten = Client("http://memory")
+    session = weakref.ref(forgotten._session)
+    pieces = forgotten.job(job.id).logs(follow=True)
+    del forgotten
+    text = next(pieces)
+    gc.collect()
+    assert session() is not None
+    assert text + "".join(pieces) == "one two three"
+
+
+def test_the_end_of_stderr_is_told_by_a_handle_from_a_list(client: Client, memory: Memory) -> None:
+    """A list does not tell whether stderr is separate; it is asked."""
+    job = client.submit("true", stderr="separate")
+    memory.logs[job.id, "stderr"] = b"Traceback: no\n"
+    memory.move(job.id, JobState.FAILED)
+    bare = memory.jobs[job.id].model_copy(update={"spec": None})
+    listed = Job(client._session, bare)
+    with pytest.raises(JobFailed, match="The log ends:\nTraceback: no"):
+        listed.result()
 
 
 def test_cancelling_many_is_one_request(client: Client, memory: Memory) -> None:

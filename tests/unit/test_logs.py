@@ -162,7 +162,14 @@ def test_a_service_that_holds_its_answers_is_asked_at_once(script, follow):
 
 
 @pytest.mark.parametrize(
-    "failure", [errors.ConnectionLost("c"), errors.TimedOut("t"), errors.NoService("n"), Response(503, {}, b"")]
+    "failure",
+    [
+        errors.ConnectionLost("c"),
+        errors.TimedOut("t"),
+        errors.NoService("n"),
+        Response(503, {}, b""),
+        Response(200, {"content-type": "text/html"}, b"<h1>We are back soon"),
+    ],
 )
 def test_following_goes_on_at_the_same_byte_after_a_failure(script, follow, failure):
     assert follow(Log(b"ab"), failure, failure, Log(b"abcd", "FINISHED")) == b"abcd"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcjobs import profiles
+from hpcjobs import AsyncClient, Client, profiles
 from hpcjobs.errors import ConfigError, NoService
 from hpcjobs.profiles import find_profile, list_profiles, remove_profile, resolve, save_profile, split_token
 
@@ -99,7 +99,12 @@ def test_what_is_no_address_is_said_to_be_none(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["http://me:s3cret@/", "http://me:s3cret@host:0/?token=s3cret", "http://me:s3?cret@h x", "http://h x?token=a@s3cret"],
+    [
+        "http://me:s3cret@/",
+        "http://me:s3cret@host:0/?token=s3cret",
+        "http://me:s3?cret@h x",
+        "http://h x?token=a@s3cret",
+    ],
 )
 def test_a_wrong_address_shows_nothing_secret(address: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -441,13 +446,15 @@ def test_a_token_command_that_takes_too_long_leaves_nothing_behind(
     """What the shell has started ends with it; the file is locked for as long as one of them lives."""
     monkeypatch.setattr(profiles, "TOKEN_COMMAND_SECONDS", 1.0)
     lock = tmp_path / "lock"
-    child = "import fcntl, sys, time; fcntl.flock(open(sys.argv[1], 'w'), 2); open(sys.argv[1] + 'ed', 'w'); time.sleep(30)"
+    child = "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, 2); open(sys.argv[1] + 'ed', 'w'); time.sleep(30)"
     command = f"{sys.executable} -c {shlex.quote(child)} {lock} & wait"
     config(f'[profiles.a]\nurl = "http://a"\ntoken_command = {json.dumps(command)}\n')
     token = resolve("a").token
     assert callable(token)
+    begun = time.monotonic()
     with pytest.raises(ConfigError, match="did not end within"):
         token()
+    assert time.monotonic() - begun < 10
     assert (tmp_path / "locked").exists()
     with lock.open("w") as file:
         deadline = time.monotonic() + 5
@@ -478,3 +485,12 @@ def test_warnings_are_for_secrets_only(config: Callable[[str], Path]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resolve("a")
+
+
+def test_a_misspelt_key_of_a_profile_is_named(config: Callable[[str], Path]) -> None:
+    """Else there would be no token, and the service would say that it is missing."""
+    config('[profiles.a]\nurl = "http://127.0.0.1:1"\ntoken_fil = "x"\n')
+    with pytest.raises(ConfigError, match="'token_fil'"):
+        Client("a")
+    with pytest.raises(ConfigError, match="'token_fil'"):
+        AsyncClient("a")

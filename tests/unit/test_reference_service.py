@@ -348,3 +348,24 @@ def test_the_stream_of_changes_goes_on_from_a_cursor():
 def test_info_is_read(script, reply):
     told = {"version": "1", "owner": "me", "scope": "write", "max_input_bytes": 5, "new_field": 1}
     assert script.play(SERVICE.info(), reply(200, told)).max_input_bytes == 5
+
+
+@pytest.mark.parametrize(
+    ("told", "spelled"),
+    [
+        ("0B7F0000-0000-4000-8000-00000000000A", "0b7f0000-0000-4000-8000-00000000000a"),
+        ("0b7f000000004000800000000000000a", "0b7f0000-0000-4000-8000-00000000000a"),
+        ("no-id", "no-id"),
+    ],
+)
+def test_an_id_is_spelled_as_the_server_spells_it(told, spelled):
+    assert SERVICE.spelled(told) == spelled
+
+
+def test_an_error_knows_when_the_service_wants_to_be_asked_again(script, reply):
+    with pytest.raises(errors.ServiceError) as caught:
+        script.play(SERVICE.get("a"), reply(503, {"detail": "later"}, retry_after="7"))
+    assert caught.value.retry_after == 7.0
+    with pytest.raises(errors.ServiceError) as caught:
+        script.play(SERVICE.get("a"), reply(503, {"detail": "later"}))
+    assert caught.value.retry_after is None

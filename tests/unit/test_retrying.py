@@ -10,8 +10,8 @@ from time import time
 import pytest
 
 from hpcjobs.errors import ConnectionLost, InputError, NoService, ServiceUnavailable, SubmissionUnknown, TimedOut
-from hpcjobs.protocol import Request, Response, Sleep, call
-from hpcjobs.retrying import RetryPolicy, retried, retry_after
+from hpcjobs.protocol import Request, Response, Sleep, call, retry_after
+from hpcjobs.retrying import RetryPolicy, retried
 
 POLICY = RetryPolicy(tries=4, deadline=60.0, base=1.0, cap=3.0, retry_after_cap=20.0)
 OK = Response(200, {}, b"")

@@ -9,7 +9,6 @@ import functools
 import socket
 import ssl
 import threading
-import time
 
 import httpx
 import pytest

@@ -21,6 +21,7 @@ from hpcjobs.errors import (
     HpcjobsError,
     NoService,
     PermissionDenied,
+    RateLimited,
     ServiceUnavailable,
     UnexpectedAnswer,
     Unsupported,
@@ -83,6 +84,11 @@ class World:
             raise self.away
         found = [self.jobs[job_id] for job_id in ids if job_id in self.jobs]
         return JobQueryAnswer(items=found, missing=[job_id for job_id in ids if job_id not in self.jobs])
+
+    def busy(self, seconds: float) -> None:
+        """Turn every look away, and say when the next one is welcome."""
+        self.away = RateLimited("too many requests", status=429)
+        self.away.retry_after = seconds
 
     async def events(self, cursor: str | None) -> AsyncIterator[Event]:
         self.cursors.append(cursor)
@@ -502,3 +508,115 @@ def test_a_forked_child_begins_anew(make: Any) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         world.jobs["a"] = info("a", JobState.FINISHED, 2)
         assert hear(outer, lambda news: news.changed)
+
+
+def test_a_thread_that_cannot_be_started_is_told_and_tried_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that is short of threads for a moment leaves nobody waiting for a thread that is not there."""
+    world, watcher = make()
+    world.jobs["a"] = info("a", JobState.FINISHED)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread"))
+        )
+        with pytest.raises(RuntimeError, match="new thread"), watcher.listener({"a": None}):
+            pass
+    assert not watcher.running
+    assert not watcher._watched
+    with watcher.listener({"a": None}) as listener:
+        assert hear(listener, lambda news: news.changed).changed["a"].terminal
+
+
+def test_a_loop_that_cannot_be_opened_is_told_and_tried_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many files open the wait ends with that error, and the next one works."""
+    world, watcher = make()
+    world.jobs["a"] = info("a", JobState.FINISHED)
+
+    def no_loop() -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", no_loop)
+        with watcher.listener({"a": None}) as listener:
+            assert isinstance(hear(listener, lambda news: news.error).error, OSError)
+        until(lambda: not watcher.running)
+    with watcher.listener({"a": None}) as listener:
+        assert hear(listener, lambda news: news.changed).changed["a"].terminal
+
+
+def test_a_stream_with_a_gap_leads_to_a_look(make: Any) -> None:
+    """``reset`` says that changes may have been left out: what was missed is found at once."""
+    world, watcher = make(events=True)
+    world.jobs["a"] = info("a")
+    with watcher.listener({"a": world.jobs["a"]}) as listener:
+        until(lambda: watcher._streaming and not watcher._fresh)
+        world.wait_for_looks(1)
+        time.sleep(0.1)
+        world.jobs["a"] = info("a", JobState.FINISHED, 2)
+        world.push(Event("20", "reset", "{}"))
+        assert hear(listener, lambda news: news.changed).changed["a"].terminal
+
+
+def test_whoever_comes_anew_does_not_keep_the_others_waiting(make: Any) -> None:
+    """While others come and go all the time, a job is looked at as often as without them."""
+    world, watcher = make(min_poll=0.1)
+    world.jobs = {"a": info("a"), "b": info("b")}
+    with watcher.listener({"a": world.jobs["a"]}) as listener:
+        world.wait_for_looks(1)
+        world.jobs["a"] = info("a", JobState.FINISHED, 2)
+        end = time.monotonic() + 1.5
+        news = News()
+        while time.monotonic() < end and not news.changed:
+            number = len(world.jobs)
+            world.jobs[f"b{number}"] = info(f"b{number}")
+            with watcher.listener({f"b{number}": None}):
+                world.wait_for_looks(len(world.looks) + 1)
+            news = listener.listen(0)
+        assert news.changed["a"].terminal
+
+
+def test_a_job_is_not_looked_at_more_often_because_it_is_waited_for_again_and_again(make: Any) -> None:
+    """``min_poll`` is kept for each job; the first look at a job is at once."""
+    world, watcher = make(min_poll=0.3)
+    world.jobs = {"a": info("a"), "b": info("b")}
+    with watcher.listener({"b": world.jobs["b"]}):
+        world.wait_for_looks(1)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.7:
+            with watcher.listener({"a": None}) as listener:
+                listener.listen(0.02)
+    times = [moment for moment, ids in world.looks if "a" in ids]
+    assert times[0] - begun < 0.15
+    assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(times))
+
+
+def test_an_id_of_which_the_answer_says_nothing_is_missing(make: Any) -> None:
+    """A wait for it would have no end."""
+    world, watcher = make()
+    world.jobs["A"] = info("a")  # found, and told under another name
+    with watcher.listener({"A": None}) as listener:
+        assert hear(listener, lambda news: news.vanished).vanished == {"A": None}
+
+
+def test_an_end_without_progress_is_news_where_there_are_no_versions(make: Any) -> None:
+    """Progress says which of two looks is older only while the state is the same."""
+    world, watcher = make()
+    running = info("a", JobState.RUNNING, None, progress=Progress(done=1, at="2026-01-01T00:00:01Z"))
+    world.jobs["a"] = running
+    with watcher.listener({"a": running}) as listener:
+        world.wait_for_looks(1)
+        world.jobs["a"] = info("a", JobState.FINISHED, None)
+        assert hear(listener, lambda news: news.changed).changed["a"].terminal
+
+
+def test_a_service_that_says_when_to_come_back_is_left_alone_until_then(make: Any) -> None:
+    """``Retry-After`` is kept by the looks, and no pause is longer than a minute."""
+    world, watcher = make()
+    world.jobs["a"] = info("a")
+    world.busy(0.8)
+    with watcher.listener({"a": None}):
+        world.wait_for_looks(2)
+    first, second = (moment for moment, _ in world.looks[:2])
+    assert second - first >= 0.8
+    assert world.away is not None
+    world.away.retry_after = 7200.0
+    assert watcher._backoff(world.away, 0, watching.SLOWEST) == watching.LONGEST

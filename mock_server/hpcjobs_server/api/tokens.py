@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -67,7 +68,7 @@ async def revoke_token(request: Request, token_id: str) -> Response:
     caller = await authorise(request, Scope.WRITE)
     if not await context.store.revoke_token(caller.sees, token_id):
         raise Problem(404, "token_not_found", "there is no such token, or it is not yours")
-    context.tokens.forget(token_id)
+    context.tokens.forget(str(UUID(token_id)))  # an id may be written in several ways
     return Response(status_code=204)
 
 

@@ -62,6 +62,9 @@ class Execution(Protocol):
     def abort(self) -> None:
         """Ask the attempt to stop; the executor sees to it that it does."""
 
+    def kill(self) -> None:
+        """End the attempt at once, without its grace time."""
+
     def ping(self) -> None:
         """Say that the worker is alive and the attempt is still its own."""
 

@@ -36,6 +36,7 @@ _KEPT_PREFIXES = (
     "LC_", "XDG_", "CONDA_", "MAMBA_", "MODULE", "LMOD_", "_ModuleTable", "CUDA_", "ROCR_", "HIP_", "OMP_", "MKL_",
     "OPENBLAS_", "NUMEXPR_", "SLURM_",
 )  # fmt: skip
+_SECRET = frozenset({"SLURM_JWT"})
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -45,7 +46,11 @@ def job_environment(claim: Claim, folder: Path, runtime_path: Path) -> dict[str,
     Only names that are known to be harmless are taken over, because the server's environment holds its secrets. The
     worker's own Python comes first on ``PATH``; thread pools of numerical libraries are held to the job's cores.
     """
-    env = {name: text for name, text in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    env = {
+        name: text
+        for name, text in os.environ.items()
+        if name in _KEPT or (name.startswith(_KEPT_PREFIXES) and name not in _SECRET)
+    }
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     cores = str(claim.spec.resources.cores)
     env.update(dict.fromkeys(_THREADS, cores))
@@ -212,6 +217,11 @@ class LocalExecution:
         """Have the shim end the job: SIGTERM, the grace time, SIGKILL."""
         self._abort_wanted = True
         self._send(b"abort\n")
+
+    def kill(self) -> None:
+        """Have the shim kill the job at once."""
+        self.abort()
+        self._send(b"kill\n")
 
     def ping(self) -> None:
         """Tell the shim that the worker is alive."""

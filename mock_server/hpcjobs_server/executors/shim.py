@@ -8,8 +8,8 @@ everything imported; for each job it forks a shim. A shim
 * ends the job on an abort, at its walltime, or when it has heard nothing from the worker for too long:
   SIGTERM to all of the tree, the grace time, SIGKILL to what is left.
 
-The worker sends lines: first a JSON object, then ``ping`` and ``abort``. The shim answers in JSON lines: ``started``,
-``failed`` (the program could not be started) or ``ended``.
+The worker sends lines: first a JSON object, then ``ping``, ``abort`` and ``kill``. The shim answers in JSON lines:
+``started``, ``failed`` (the program could not be started) or ``ended``.
 """
 
 from __future__ import annotations
@@ -214,8 +214,13 @@ class Shim:
         *lines, self.buffer = self.buffer.split(b"\n")
         for line in lines:
             # a job that has ended by itself is not aborted, only what it left behind
-            if line == b"abort" and self.cause in (None, "leftover") and self.exit is None:
+            if line == b"abort" and self.cause is None and self.exit is None:
                 self.end("abort")
+            elif line == b"kill":
+                if self.cause is None:
+                    self.end("abort", 0.0)
+                self.kill_at = time.monotonic()
+                self.give_up_at = self.kill_at + _KILL_LIMIT
 
     def end(self, cause: str, grace: float | None = None) -> None:
         """Send SIGTERM to the whole tree now, and SIGKILL after the grace time."""

@@ -96,7 +96,7 @@ class Database:
                         async for _ in connection.notifies(timeout=self._poll, stop_after=1):
                             pass
                         yield None
-            except psycopg.OperationalError:
+            except psycopg.Error:  # also from a standby that cannot LISTEN, in the middle of a failover
                 yield None
                 await asyncio.sleep(min(self._poll, 1.0))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import psycopg
+from pydantic import ValidationError
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobSpec, Progress
@@ -57,13 +58,16 @@ RETURNING attempt, owner, spec
 """
 
 _STARTED = """
-UPDATE jobs SET state = 'RUNNING', started_at = now(), changed_at = now(), actor = 'worker', version = version + 1
+UPDATE jobs SET state = 'RUNNING', started_at = now(), changed_at = now(), version = version + 1,
+    actor = CASE WHEN cancel_requested_at IS NULL THEN 'worker' ELSE actor END
 WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s AND state = 'STAGING'
 """
 
 # A job that failed by itself and has attempts left is ready again, unless it was asked to stop.
 _FINISH = f"""
-WITH ended AS (
+WITH locked AS MATERIALIZED (
+    SELECT id FROM jobs WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+), ended AS (
     UPDATE jobs j SET
         state = CASE WHEN a.state <> 'FAILED' OR j.attempt >= j.max_attempts THEN a.state
                      WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELLED' ELSE 'QUEUED' END,
@@ -72,7 +76,7 @@ WITH ended AS (
         reason = a.reason, exit_code = a.exit_code, worker_id = NULL, cancel_requested_at = NULL,
         changed_at = now(), actor = 'worker', version = j.version + 1
     FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[])
-        a (id, attempt, state, reason, exit_code)
+        a (id, attempt, state, reason, exit_code) JOIN locked ON locked.id = a.id
     WHERE j.id = a.id AND j.attempt = a.attempt AND j.worker_id = %(worker)s
     RETURNING j.*
 ), again AS (SELECT * FROM ended WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
@@ -84,7 +88,7 @@ WITH released AS (
     UPDATE jobs SET
         state = CASE WHEN cancel_requested_at IS NULL THEN 'QUEUED' ELSE 'CANCELLED' END,
         finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
-        reason = coalesce(cancel_reason, 'its worker stood still'), max_attempts = greatest(max_attempts, attempt + 1),
+        reason = coalesce(cancel_reason, 'its worker gave it back'), max_attempts = greatest(max_attempts, attempt + 1),
         worker_id = NULL, cancel_requested_at = NULL, changed_at = now(), actor = 'worker', version = version + 1
     WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s
     RETURNING *
@@ -94,9 +98,10 @@ SELECT id, (SELECT count(*) FROM ticket) FROM released
 
 _BEAT = """
 WITH me AS (
-    INSERT INTO workers (id, host, pid, cores, busy, running)
-    VALUES (%(worker)s, %(host)s, %(pid)s, %(cores)s, %(busy)s, %(running)s)
-    ON CONFLICT (id) DO UPDATE SET seen_at = now(), busy = excluded.busy, running = excluded.running
+    INSERT INTO workers (id, host, pid, cores, queues, busy, running, closing)
+    VALUES (%(worker)s, %(host)s, %(pid)s, %(cores)s, %(queues)s, %(busy)s, %(running)s, %(closing)s)
+    ON CONFLICT (id) DO UPDATE
+        SET seen_at = now(), busy = excluded.busy, running = excluded.running, closing = excluded.closing
     RETURNING id
 )
 SELECT j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.actor
@@ -119,9 +124,9 @@ WITH lost AS (
 ), reaped AS (
     UPDATE jobs j SET
         state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELLED'
-                     WHEN (j.requeue AND j.lost = 0) OR j.attempt < j.max_attempts THEN 'QUEUED' ELSE 'FAILED' END,
+                     WHEN j.requeue AND j.lost = 0 THEN 'QUEUED' ELSE 'FAILED' END,
         finished_at = CASE WHEN j.cancel_requested_at IS NULL
-                            AND ((j.requeue AND j.lost = 0) OR j.attempt < j.max_attempts) THEN NULL ELSE now() END,
+                            AND j.requeue AND j.lost = 0 THEN NULL ELSE now() END,
         reason = CASE WHEN j.cancel_requested_at IS NOT NULL
                       THEN coalesce(j.cancel_reason, 'cancelled') || ' (its worker was lost)'
                       ELSE 'its worker was lost' END,
@@ -164,11 +169,32 @@ WHERE progress.attempt <= excluded.attempt
 class Work(Database):
     """Everything that a worker asks of the database."""
 
-    async def beat(self, worker: UUID, *, host: str, pid: int, cores: int, busy: int, running: int) -> list[Held]:
-        """Say that a worker is alive, and learn which attempts it holds and which of them were asked to stop."""
-        rows = await self.all(
-            _BEAT, {"worker": worker, "host": host, "pid": pid, "cores": cores, "busy": busy, "running": running}
-        )
+    async def beat(
+        self,
+        worker: UUID,
+        *,
+        host: str,
+        pid: int,
+        cores: int,
+        busy: int,
+        running: int,
+        queues: Sequence[str] = (),
+        closing: bool = False,
+    ) -> list[Held]:
+        """Say that a worker is alive, and learn which attempts it holds and which of them were asked to stop.
+
+        Args:
+            worker: The worker.
+            host: Where it runs.
+            pid: Its process id there.
+            cores: The cores that it may give to jobs.
+            busy: How many of them it has given.
+            running: How many attempts it runs.
+            queues: The queues that it serves; none for all.
+            closing: Whether it takes no more jobs.
+        """
+        told = {"worker": worker, "host": host, "pid": pid, "cores": cores, "busy": busy, "running": running}
+        rows = await self.all(_BEAT, {**told, "queues": list(queues), "closing": closing})
         return [
             Held(str(row["id"]), row["attempt"], row["cancelling"], row["cancel_reason"], row["actor"])
             for row in rows
@@ -184,12 +210,12 @@ class Work(Database):
         """Say that a worker has ended and holds nothing."""
         await self.all("DELETE FROM workers WHERE id = %s RETURNING id", [worker])
 
-    async def room_elsewhere(self, worker: UUID, cores: int) -> bool:
-        """Whether another worker that is alive has this many cores free."""
+    async def room_elsewhere(self, worker: UUID, cores: int, queue: str) -> bool:
+        """Whether another worker that is alive and serves the queue has this many cores free."""
         rows = await self.all(
-            "SELECT 1 AS x FROM workers WHERE id <> %s AND cores - busy >= %s"
-            " AND seen_at > now() - interval '10 s' LIMIT 1",
-            [worker, cores],
+            "SELECT 1 AS x FROM workers WHERE id <> %s AND cores - busy >= %s AND NOT closing"
+            " AND (queues = '{}' OR %s = ANY(queues)) AND seen_at > now() - interval '10 s' LIMIT 1",
+            [worker, cores, queue],
         )
         return bool(rows)
 
@@ -207,7 +233,16 @@ class Work(Database):
         rows = await self.all(_CLAIM, {"id": UUID(job_id), "attempt": attempt, "worker": worker})
         if not rows:
             return None
-        return Claim(job_id, rows[0]["attempt"], rows[0]["owner"], JobSpec.model_validate(rows[0]["spec"]))
+        attempt = rows[0]["attempt"]
+        try:
+            spec = JobSpec.model_validate(rows[0]["spec"])
+        except ValidationError:  # another version of the server accepted it
+            unreadable = Finish(
+                job_id, attempt, JobState.FAILED, "this version of the server cannot read what was asked"
+            )
+            await self.finish(worker, [unreadable])
+            return None
+        return Claim(job_id, attempt, rows[0]["owner"], spec)
 
     async def started(self, job_id: str, attempt: int, worker: UUID) -> None:
         """Say that an attempt's inputs are in place and it runs."""

@@ -83,8 +83,12 @@ CREATE TABLE workers (
     host text NOT NULL,
     pid integer NOT NULL,
     cores integer NOT NULL,
+    -- none for all
+    queues text[] NOT NULL,
     busy integer NOT NULL DEFAULT 0,
     running integer NOT NULL DEFAULT 0,
+    -- takes no more jobs
+    closing boolean NOT NULL DEFAULT false,
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
@@ -120,12 +124,11 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION note_deleted_jobs() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What was deleted leaves nothing.
+CREATE FUNCTION forget_deleted_jobs() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO events (job_id, owner, state, attempt, cancel_requested, reason, actor)
-        SELECT id, owner, 'DELETED', attempt, false, NULL, actor FROM old_rows ORDER BY seq;
+    DELETE FROM events USING old_rows o WHERE events.job_id = o.id;
     DELETE FROM progress USING old_rows o WHERE progress.job_id = o.id;
-    NOTIFY hpcjobs_events;
     RETURN NULL;
 END $$;
 
@@ -139,7 +142,7 @@ CREATE TRIGGER note_new AFTER INSERT ON jobs REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION note_new_jobs();
 CREATE TRIGGER note_changed AFTER UPDATE ON jobs REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION note_changed_jobs();
-CREATE TRIGGER note_deleted AFTER DELETE ON jobs REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION note_deleted_jobs();
+CREATE TRIGGER forget_deleted AFTER DELETE ON jobs REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_deleted_jobs();
 CREATE TRIGGER note_progress AFTER INSERT OR UPDATE ON progress
     FOR EACH STATEMENT EXECUTE FUNCTION note_progress();
