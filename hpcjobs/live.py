@@ -433,7 +433,9 @@ class NotebookText:
         self._replace(jobs)
 
     def _replace(self, jobs: Sequence[JobInfo]) -> None:
-        from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
+        from IPython.display import display as untyped
+
+        display: Any = untyped
 
         plain = as_text(jobs) + (f"\n{clean(self._remark)}" if self._remark else "")
         if plain == self._last:

@@ -57,6 +57,7 @@ def look(client: Client, ids: Sequence[str]) -> tuple[list[JobInfo], list[str]]:
         What is known of those that there are, in the order of the ids, and the ids of those that there are not.
     """
     session = session_of(client)
+    ids = [session.service.spelled(job_id) for job_id in ids]
     answer = session.run(session.service.get_many(ids)) if ids else None
     found = {job.id: job for job in answer.items} if answer else {}
     return [found[job_id] for job_id in ids if job_id in found], [job_id for job_id in ids if job_id not in found]

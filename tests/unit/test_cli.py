@@ -732,6 +732,7 @@ def test_a_bad_id_does_not_keep_the_others_from_being_cancelled(run, service, mo
             200, json=answer if request.url.path == "/v1/jobs/cancel" else answer["results"][0]
         )
     )
+    service.get(path__regex=r"/v1/jobs/.*").mock(return_value=httpx.Response(200, json=info(state="CANCELLED")))
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{unknown}\n{job['id']}\n"))
     code, out, _ = run("cancel", "-", "--reason", "x", "--json")
     assert code == 5
