@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, overload
 from hpcjobs import live, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
+from hpcjobs.wording import clean
 
 if TYPE_CHECKING:
     import os
@@ -93,7 +94,7 @@ class _Handle(Generic[S]):
             rest = f": {why}" if why else ""
         else:
             rest = f" {info.progress}" if info.progress is not None else ""
-        return f"<{type(self).__name__} {info.id}{name} {info.label}{live.clean(rest)}>"
+        return f"<{type(self).__name__} {info.id}{name} {info.label}{clean(rest)}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows for a handle that is the last line of a cell."""

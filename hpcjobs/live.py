@@ -16,13 +16,13 @@ import os
 import shutil
 import sys
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo
+from hpcjobs.wording import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -143,22 +143,6 @@ def _write(text: str) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # In words
-
-
-def clean(text: str) -> str:
-    r"""``text`` on one line, with everything written out that a terminal would obey instead of show.
-
-    Control characters, escape sequences, and characters that turn the direction of writing are shown as escapes.
-
-    Example:
-        >>> print(clean("fit\x1b[31m\n2"))
-        fit\x1b[31m\n2
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else ascii(char)[1:-1] for char in text
-    )
 
 
 def title(info: JobInfo) -> str:

@@ -6,9 +6,10 @@ import dataclasses
 import datetime as dt
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from hpcjobs.wording import clean as clean  # noqa: PLC0414 - a part of how things are shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -19,22 +20,6 @@ if TYPE_CHECKING:
 
 EMPTY = "-"
 """What stands in a cell that has nothing to say, so that every row has the same number of words."""
-
-
-def clean(text: str) -> str:
-    r"""``text`` on one line, with everything written out that a terminal would obey instead of show.
-
-    Control characters, escape sequences, and characters that turn the direction of writing are shown as escapes.
-
-    Example:
-        >>> print(clean("fit\x1b[31m\n2"))
-        fit\x1b[31m\n2
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else ascii(char)[1:-1] for char in text
-    )
 
 
 def error_line(text: str) -> None:
