@@ -186,7 +186,7 @@ class Resources(_Asked):
     cores: int = Field(default=1, ge=1, le=1_000_000)
     """Processor cores."""
     memory: Memory | None = Field(default=None, ge=1)
-    """Bytes of memory, or ``"4GiB"``."""
+    """Bytes of memory, or ``"4GiB"``. The reference server's local executor takes note of it and enforces nothing."""
     walltime: Duration | None = None
     """The longest time that the job may run, then it is stopped and FAILED; None for the queue's own limit."""
 
