@@ -230,7 +230,7 @@ async def test_a_download_is_resumed_only_where_the_file_is_the_same(api: Api) -
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */2000000")
 
 
-async def test_no_name_leaves_the_folder_of_the_job(api: Api, tmp_path: Path) -> None:
+async def test_no_name_leaves_the_folder_of_the_job(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id, work = await started(api)
     (work.parent / "stdout").write_text("the log")
     (tmp_path / "outside").mkdir()
@@ -240,12 +240,9 @@ async def test_no_name_leaves_the_folder_of_the_job(api: Api, tmp_path: Path) ->
     (work / "loop").symlink_to("loop")
     (work / "up").symlink_to("..")
     os.mkfifo(work / "fifo")
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(work)  # a socket's path has at most 107 bytes
-        try:
-            listener.bind("socket")
-        finally:
-            os.chdir("/")
+    with socket.socket(socket.AF_UNIX) as listener, monkeypatch.context() as there:
+        there.chdir(work)  # a socket's path has at most 107 bytes
+        listener.bind("socket")
     (work / "good").write_text("good")
     token = api.http.headers["authorization"]
     for name in (

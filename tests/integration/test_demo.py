@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hpcjobs_server.demo import place, run, sweep
+from hpcjobs_server.demo.hints import short
 from hpcjobs_server.demo.service import DemoService
 from tests.running import until
 
@@ -141,5 +142,5 @@ def test_a_claim_that_does_not_hold_ends_the_demo_with_a_message(
     assert run.main(data=tmp_path / "data", results=tmp_path / "results") == 1
     said = capsys.readouterr().out
     assert "The demo failed: the service said [no]" in said
-    assert str(tmp_path / "data" / "log") in said
+    assert short(tmp_path / "data" / "log") in said
     assert run.main(data=tmp_path / "data", results=tmp_path / "results") == 1, "the folder can be used again"
