@@ -284,6 +284,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stream: asyncio.Task[None] | None = None
         self._outage: str | None = None
         # What the thread alone uses.
         self._streaming = False
@@ -400,9 +401,16 @@ class Watcher:
             loop = asyncio.new_event_loop()  # fails where the process has too many files open
             more = True
             while more:
-                loop.run_until_complete(self._serve())
+                driver = self._open_driver()
+                try:
+                    loop.run_until_complete(self._serve(driver))
+                finally:
+                    # Apart from what may be cancelled: whoever ends the thread, however often, must not keep it from
+                    # closing its connections.
+                    with self._lock:
+                        self._loop = self._task = None
+                    loop.run_until_complete(_tidy(driver))
                 with self._lock:
-                    self._loop = self._task = None
                     more = bool(self._watched) and not self._closed
                     if not more:  # from here on, whoever comes starts another thread
                         self._thread = None
@@ -416,7 +424,7 @@ class Watcher:
                     loop.run_until_complete(loop.shutdown_default_executor())
                 loop.close()
 
-    async def _serve(self) -> None:
+    async def _serve(self, driver: AsyncDriver) -> None:
         task = asyncio.current_task()
         self._woken = asyncio.Event()
         self._streaming = False
@@ -426,17 +434,9 @@ class Watcher:
         self._failures = 0
         with self._lock:
             self._loop, self._task = asyncio.get_running_loop(), task
-        driver = self._open_driver()
-        stream: asyncio.Task[None] | None = None
-        try:
-            if self._service.capabilities.events:
-                stream = asyncio.create_task(self._follow(driver))
-            await self._look_on(driver)
-        finally:
-            if stream is not None:
-                stream.cancel()
-                await asyncio.gather(stream, return_exceptions=True)
-            await driver.aclose()
+        if self._service.capabilities.events:
+            self._stream = asyncio.create_task(self._follow(driver))
+        await self._look_on(driver)
 
     def _nudge(self) -> None:
         """Wake the thread; called with the lock held."""
@@ -676,6 +676,15 @@ class Watcher:
             logger.debug("an event could not be read: %.200s", data)
             self._due = self._clock()
             self._woken.set()
+
+
+async def _tidy(driver: AsyncDriver) -> None:
+    """End what still runs in the loop, and close the connections."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await driver.aclose()
 
 
 def _bare(info: JobInfo) -> JobInfo:

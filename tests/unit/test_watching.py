@@ -59,6 +59,7 @@ class World:
         self.streams: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[Event | None]]] = []
         self.drivers_open = 0
         self.hold: threading.Event | None = None
+        self.slow_end: Callable[[], object] | None = None
 
     # the service
 
@@ -103,6 +104,9 @@ class World:
             raise NoService("the stream broke")
         finally:
             self.streams.remove(stream)
+            if self.slow_end is not None:
+                self.slow_end()
+                await asyncio.sleep(0.05)
 
     async def aclose(self) -> None:
         self.drivers_open -= 1
@@ -390,6 +394,24 @@ def test_closing_does_not_wait_for_an_answer(make: Any) -> None:
         watcher.close()
         assert time.monotonic() - begun < 1.5
     assert not world.streams
+
+
+def test_connections_are_closed_however_often_the_thread_is_told_to_end(make: Any) -> None:
+    """Being told to end once more while it closes its connections does not leave them open."""
+    world, watcher = make(events=True)
+    with watcher.listener({"a": info("a")}):
+        until(lambda: watcher._streaming)
+        task = watcher._task
+
+        def again() -> None:
+            watcher.abandon()
+            task.cancel()
+
+        world.slow_end = again
+        watcher.abandon()
+        until(lambda: not watcher.running)
+    assert not world.streams
+    assert world.drivers_open == 0
 
 
 def test_a_watcher_that_nobody_needs_any_more_is_collected(make: Any) -> None:
