@@ -10,6 +10,7 @@ from hpcjobs_server.auth import Tokens
 from hpcjobs_server.events import Feed
 from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
+from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
 from hpcjobs_server.store import EVENTS_CHANNEL
 
@@ -36,6 +37,7 @@ class Context:
     growth: Growth
     blobs: Blobs
     metrics: Metrics
+    janitor: Janitor
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
 
@@ -50,6 +52,7 @@ class Context:
             growth=Growth(),
             blobs=Blobs(settings),
             metrics=Metrics(store),
+            janitor=Janitor(settings, store),
         )
 
     def folder(self, place: Place) -> tuple[str, ...]:
