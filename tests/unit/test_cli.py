@@ -25,7 +25,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from hpcjobs import cli, errors
-from hpcjobs.cli import app, completion, exits, listing, output, views
+from hpcjobs.cli import app, completion, exits, listing, output, selecting, views
 from hpcjobs.cli.ids import read_ids
 from hpcjobs.cli.submit import _command, _environment, _inputs
 from hpcjobs.lifecycle import ACTIVE, TERMINAL, JobState
@@ -434,18 +434,18 @@ def test_an_age_has_one_unit(seconds, text):
 )
 def test_since_is_an_age_or_a_date(text, moment):
     now = dt.datetime(2026, 5, 1, 12, tzinfo=dt.timezone.utc)
-    assert listing.to_moment(text, now).isoformat() == moment
+    assert selecting.to_moment(text, now).isoformat() == moment
 
 
 def test_a_date_without_a_zone_is_local():
-    moment = listing.to_moment("2026-04-01T08:00")
+    moment = selecting.to_moment("2026-04-01T08:00")
     assert moment == dt.datetime(2026, 4, 1, 8).astimezone()
 
 
 def test_states_are_known_in_any_case_and_in_groups():
-    assert listing.to_states(["running", "RUNNING", "Failed"]) == [JobState.RUNNING, JobState.FAILED]
-    assert set(listing.to_states(["active"])) == ACTIVE
-    assert set(listing.to_states(["ended"])) == TERMINAL
+    assert selecting.to_states(["running", "RUNNING", "Failed"]) == [JobState.RUNNING, JobState.FAILED]
+    assert set(selecting.to_states(["active"])) == ACTIVE
+    assert set(selecting.to_states(["ended"])) == TERMINAL
 
 
 # ----------------------------------------------------------------------------------------------------------------------
