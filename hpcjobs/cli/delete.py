@@ -54,7 +54,7 @@ def delete(  # noqa: PLR0917 - the options of the command
     results: list[DeleteResult] = []
     if chosen.ids != []:
         with settings.connect() as client:
-            chosen = acting.agreed(client, chosen, verb, yes=yes, what=" and their files")
+            chosen = acting.agreed(client, chosen, verb, yes=yes, what=" with all files")
             results = client.delete_many(chosen.ids, **chosen.where)
     acting.tell(results, verb, as_json=settings.json, bad=lambda result: acting.undone(result, GOOD))
     raise typer.Exit(acting.verdict(results, GOOD))

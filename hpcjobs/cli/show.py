@@ -136,9 +136,18 @@ def fields_of(info: JobInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:
         ("priority", str(info.priority) if info.priority else None),
         ("tags", ", ".join(info.tags)),
         ("meta", json.dumps(info.meta, ensure_ascii=False) if info.meta else None),
-        *_work(spec),
+        *_work(_of_its_own(info, spec)),
     ]
     return [(name, value) for name, value in fields if value]
+
+
+def _of_its_own(info: JobInfo, spec: dict[str, Any]) -> dict[str, Any]:
+    """What one job of an array was asked: the array's command, with what stands for it there."""
+    if info.array_index is None or not spec.get("command"):
+        return spec
+    from hpcjobs.arrays import fill
+
+    return {**spec, "command": fill(spec["command"], info.item, info.array_index)}
 
 
 def array_fields(info: ArrayInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:
