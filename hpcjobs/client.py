@@ -128,6 +128,7 @@ class Client(_Client[Session]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
+        progress: bool | None = None,
         **unknown: Never,
     ) -> Job:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
@@ -135,7 +136,8 @@ class Client(_Client[Session]):
         Args:
             command: A string is a shell command, a list is a program with its arguments; or a ``JobSpec``, which the
                 other arguments override.
-            inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
+            inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
+                ``{name in the folder: path}``. Only what the service lacks is sent.
             name: A name for people.
             tags: Words to find the job by.
             cores: Processor cores; 1 unless said otherwise.
@@ -150,6 +152,7 @@ class Client(_Client[Session]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **unknown: Nothing; any other name is an error that lists those that there are.
 
         Returns:
@@ -157,7 +160,8 @@ class Client(_Client[Session]):
 
         Raises:
             InvalidSpec: The job cannot be asked for; says what is wrong and what is allowed. Nothing was sent.
-            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent; or a
+                pattern means nothing.
             Conflict: The key was used for another job.
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
@@ -179,7 +183,8 @@ class Client(_Client[Session]):
             stderr=stderr,
             meta=meta,
         )
-        info = self._session.run(operations.submit_once(self.service, asked, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_once, self.service, asked, inputs=inputs, key=key)
+        info = self._session.transfer(submit, progress)
         return Job(self._session, info)
 
     def job(self, job_id: str) -> Job:
@@ -456,6 +461,7 @@ class AsyncClient(_Client[AsyncSession]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
+        progress: bool | None = None,
         **unknown: Never,
     ) -> AsyncJob:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
@@ -463,7 +469,8 @@ class AsyncClient(_Client[AsyncSession]):
         Args:
             command: A string is a shell command, a list is a program with its arguments; or a ``JobSpec``, which the
                 other arguments override.
-            inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
+            inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
+                ``{name in the folder: path}``. Only what the service lacks is sent.
             name: A name for people.
             tags: Words to find the job by.
             cores: Processor cores; 1 unless said otherwise.
@@ -478,6 +485,7 @@ class AsyncClient(_Client[AsyncSession]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **unknown: Nothing; any other name is an error that lists those that there are.
 
         Returns:
@@ -485,7 +493,8 @@ class AsyncClient(_Client[AsyncSession]):
 
         Raises:
             InvalidSpec: The job cannot be asked for; says what is wrong and what is allowed. Nothing was sent.
-            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent; or a
+                pattern means nothing.
             Conflict: The key was used for another job.
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
@@ -507,7 +516,8 @@ class AsyncClient(_Client[AsyncSession]):
             stderr=stderr,
             meta=meta,
         )
-        info = await self._session.run(operations.submit_once(self.service, asked, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_once, self.service, asked, inputs=inputs, key=key)
+        info = await self._session.transfer(submit, progress)
         return AsyncJob(self._session, info)
 
     async def job(self, job_id: str) -> AsyncJob:

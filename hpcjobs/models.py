@@ -39,6 +39,8 @@ MAX_REASON = 1024
 
 MAX_TAGS = 64
 MAX_NAME = 200
+MAX_INPUTS = 10_000
+"""Most input files of one job."""
 
 _UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hr": 3600, "d": 86400, "day": 86400, "days": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
@@ -234,7 +236,7 @@ class JobSpec(_Asked):
     """Anything JSON that travels with the job."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the job, beside those that the service sets."""
-    inputs: list[InputFile] = Field(default_factory=list, max_length=10_000)
+    inputs: list[InputFile] = Field(default_factory=list, max_length=MAX_INPUTS)
     resources: Resources = Field(default_factory=Resources)
     queue: QueueName = "default"
     priority: int = Field(default=0, ge=-32768, le=32767)
@@ -546,6 +548,8 @@ class Capabilities(_Told):
     """Streams changes."""
     logs: bool = False
     files: bool = False
+    resumable_inputs: bool = False
+    """An upload that broke off can be continued."""
     cancel_can_be_lost: bool = False
     """A cancel that was accepted may have to be sent again."""
     min_poll: float = 1.0
@@ -583,6 +587,18 @@ class JobQueryAnswer(_Told):
 
     items: list[JobInfo]
     missing: list[str] = Field(default_factory=list)
+
+
+class InputQuery(_Asked):
+    """A look for many inputs by their content."""
+
+    sha256: list[Sha256] = Field(min_length=1, max_length=10_000)
+
+
+class InputQueryAnswer(_Told):
+    """The inputs that were not sent yet, in the order of the question."""
+
+    missing: list[str]
 
 
 class OutputList(_Told):

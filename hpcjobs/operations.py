@@ -56,10 +56,10 @@ def submit_once(
     Args:
         service: Where the job goes.
         fields: What is asked: a ``JobSpec``, or its fields (those of ``Resources`` may stand beside the others).
-        inputs: Files for the job's folder: paths, or ``{name: path}``. They are checked before anything is sent, and
-            only what the service lacks travels.
+        inputs: For the job's folder: files, folders and patterns, or ``{name: path}``. They are checked before anything
+            is sent, and only what the service lacks travels.
         key: The submission key; the same key never makes a second job. None for a new one.
-        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+        on_bytes: Told how far it is while inputs travel.
 
     Returns:
         The job, as the service has it.

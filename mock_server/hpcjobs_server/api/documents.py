@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from hpcjobs.models import CancelOrder, JobQuery, JobSpec, TokenOrder
+from hpcjobs.models import CancelOrder, InputQuery, JobQuery, JobSpec, TokenOrder
 from hpcjobs_server.problems import MEDIA_TYPE, ProblemDocument
 
 _REF = "#/components/schemas/{model}"
@@ -18,6 +18,7 @@ _MEANINGS = {
     401: "No token, or a wrong or an expired one",
     403: "The token may not do this",
     404: "There is no such thing, or it is another's",
+    408: "Nothing came for too long",
     409: "The key was used for another body",
     411: "The length is missing",
     413: "Larger than the limit",
@@ -75,7 +76,7 @@ def install(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             components = document.setdefault("components", {})
-            models: list[type[BaseModel]] = [JobSpec, JobQuery, CancelOrder, TokenOrder, ProblemDocument]
+            models: list[type[BaseModel]] = [JobSpec, JobQuery, InputQuery, CancelOrder, TokenOrder, ProblemDocument]
             _, more = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
             components.setdefault("schemas", {}).update(more["$defs"])
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
