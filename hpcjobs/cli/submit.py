@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
   hpcjobs submit -i fit.py -i data.csv --cores 4 -- python fit.py data.csv
-  hpcjobs submit -i src/ -i 'params/*.json' -i runs=old/runs/ -- python src/fit.py
+  hpcjobs submit -i src/ -i 'params/*.json' -i old=runs/7/ -- python src/fit.py
   hpcjobs submit --walltime 10m 'sort big.txt | uniq -c > counts.txt'
   hpcjobs submit --name fit --meta run=7 -- ./simulate --seed 7
   id=$(hpcjobs submit -- ./simulate) && hpcjobs watch "$id"
