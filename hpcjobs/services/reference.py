@@ -47,8 +47,8 @@ _PATIENCE = 30.0
 """Seconds beyond the wait that was asked for: an answer that is held must not look like one that is late."""
 _SILENCE = 45.0
 """Seconds: three of the comments that the server sends into a quiet stream of changes."""
-_SUMMING = 300.0
-"""Seconds: the server may have to read a whole file before it answers."""
+_SUMMED = 50_000_000.0
+"""Bytes per second that the server reads and sums at least, where it does so before it answers."""
 _WANT_SUM = {"Want-Repr-Digest": "sha-256=10"}
 _REPR_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):")
 _INPUTS_PER_LOOK = 2000
@@ -175,7 +175,7 @@ class ReferenceService(Service):
             "GET",
             f"{self._at(job_id)}/files/{quote(path, safe='/')}",
             headers={**_range(f"bytes={offset}-{offset + length - 1}"), **(_WANT_SUM if summed else {})},
-            timeout=_SUMMING if summed else None,
+            timeout=_until_summed(offset + length) if summed else None,
         )
         response = yield from call(request)
         start, total = self._place(request, response, offset)
@@ -234,7 +234,12 @@ class ReferenceService(Service):
         path = f"/v1/blobs/{sha256}/upload"
         # Not to be repeated as it stands: a part of it may have arrived.
         request = Request(
-            "PATCH", path, headers=headers, body=body, repeatable=False, timeout=_SUMMING if last else None
+            "PATCH",
+            path,
+            headers=headers,
+            body=body,
+            repeatable=False,
+            timeout=_until_summed(total) if last else None,
         )
         response = yield from call(request)
         if not response.ok:
@@ -315,6 +320,12 @@ class ReferenceService(Service):
 
 def _post(path: str, body: BaseModel, *, repeatable: bool | None = True) -> Request:
     return Request("POST", path, headers=_JSON, content=body.model_dump_json().encode(), repeatable=repeatable)
+
+
+def _until_summed(size: int) -> float | None:
+    """Seconds to wait for an answer before which the server may read a whole file; None for a file of no weight."""
+    seconds = size / _SUMMED
+    return seconds + _PATIENCE if seconds > 5.0 else None
 
 
 def _sha256(header: str) -> str:

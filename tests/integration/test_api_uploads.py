@@ -93,7 +93,11 @@ async def test_an_upload_in_pieces_becomes_an_input(api: Api) -> None:
     data = os.urandom(2_500_000)
     assert (await offset(api.http, data))[0] == 404
     first = await send(api.http, data, 0, 1_000_000)
-    assert (first.status_code, first.headers["upload-offset"], first.headers["upload-complete"]) == (204, "1000000", "?0")
+    assert (first.status_code, first.headers["upload-offset"], first.headers["upload-complete"]) == (
+        204,
+        "1000000",
+        "?0",
+    )
     assert await offset(api.http, data) == (204, "1000000", "?0")
     assert (await api.http.head(f"/v1/blobs/{sha(data)}")).status_code == 404
     assert (await send(api.http, data, 1_000_000, 2_000_000)).status_code == 204
@@ -133,7 +137,11 @@ async def test_a_piece_that_does_not_fit_is_refused_and_told_where_to_go_on(api:
     await send(api.http, data, 0, 500)
     for start in (0, 499, 501):
         answer = await send(api.http, data, start, 1_000)
-        assert (answer.status_code, answer.json()["code"], answer.headers["upload-offset"]) == (409, "upload_offset", "500")
+        assert (answer.status_code, answer.json()["code"], answer.headers["upload-offset"]) == (
+            409,
+            "upload_offset",
+            "500",
+        )
         assert answer.json()["expected-offset"] == 500
     other = os.urandom(10)
     assert (await send(api.http, other, 5, 10)).status_code == 409
@@ -166,7 +174,9 @@ async def test_bytes_with_another_sum_are_refused_and_forgotten(api: Api) -> Non
         ({"Content-Type": "application/octet-stream"}, 415, "media_type"),
     ],
 )
-async def test_a_piece_that_makes_no_sense_is_refused(api: Api, changes: dict[str, str], status: int, code: str) -> None:
+async def test_a_piece_that_makes_no_sense_is_refused(
+    api: Api, changes: dict[str, str], status: int, code: str
+) -> None:
     data = b"0123456789"
     answer = await api.http.patch(upload(data), content=data, headers={**headers(0, 10, complete=True), **changes})
     assert (answer.status_code, answer.json()["code"]) == (status, code)

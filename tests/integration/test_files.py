@@ -336,13 +336,14 @@ def test_what_the_job_writes_while_it_is_read_is_noticed(
 def test_readers_that_seek_can_use_it(shared_client: Client) -> None:
     """An archive and an array, larger than what is fetched at a time."""
     np = pytest.importorskip("numpy")
-    job = shared_client.submit([
-        "python", "-c",
-        "import zipfile\n"
-        "with zipfile.ZipFile('a.zip', 'w') as z:\n"
-        "    for n in range(3): z.writestr(str(n), bytes([n]) * 3_000_000)\n"
-        "open('t.txt', 'w').writelines(f'{n} {n*n}\\n' for n in range(1000))\n",
-    ])  # fmt: skip
+    make = """
+import zipfile
+with zipfile.ZipFile("a.zip", "w") as archive:
+    for n in range(3):
+        archive.writestr(str(n), bytes([n]) * 3_000_000)
+open("t.txt", "w").writelines(f"{n} {n * n}\\n" for n in range(1000))
+"""
+    job = shared_client.submit(["python", "-c", make])
     assert job.wait(60).state is JobState.FINISHED
     with job.open("a.zip", "rb") as file, zipfile.ZipFile(file) as archive:
         assert archive.namelist() == ["0", "1", "2"]
@@ -351,7 +352,9 @@ def test_readers_that_seek_can_use_it(shared_client: Client) -> None:
         assert np.loadtxt(text)[-1].tolist() == [999.0, 998001.0]
 
 
-def test_a_download_that_was_cut_off_goes_on_and_is_checked(place: Path, line: Line, token: str, tmp_path: Path) -> None:
+def test_a_download_that_was_cut_off_goes_on_and_is_checked(
+    place: Path, line: Line, token: str, tmp_path: Path
+) -> None:
     with Client(url=line.url, token=token) as client:
         job = client.submit("head -c 20000000 /dev/urandom > big; sha256sum big")
         assert job.wait(60).state is JobState.FINISHED

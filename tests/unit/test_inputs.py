@@ -284,7 +284,11 @@ def test_the_working_folder_is_a_folder_too(tree, monkeypatch):
 
 
 def test_what_no_folder_brings_along_is_taken_where_it_is_named(tree):
-    assert names([".git", ".venv/bin/python", "data/.DS_Store"]) == [".git/config", ".venv/bin/python", "data/.DS_Store"]
+    assert names([".git", ".venv/bin/python", "data/.DS_Store"]) == [
+        ".git/config",
+        ".venv/bin/python",
+        "data/.DS_Store",
+    ]
     assert names("src/pkg/__pycache__/*") == ["src/pkg/__pycache__/mod.pyc"]
 
 

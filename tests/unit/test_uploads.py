@@ -66,7 +66,9 @@ class Server:
 
 
 def problem(status, code):
-    return Response(status, {"content-type": "application/problem+json"}, b'{"detail": "no", "code": "%s"}' % code.encode())
+    return Response(
+        status, {"content-type": "application/problem+json"}, b'{"detail": "no", "code": "%s"}' % code.encode()
+    )
 
 
 def test_a_small_file_is_sent_whole(script, tmp_path):
@@ -130,7 +132,11 @@ def test_a_connection_that_carries_nothing_is_given_up(script, body):
 
 @pytest.mark.parametrize(
     ("answer", "error"),
-    [(problem(507, "no_space"), ServiceUnavailable), (problem(422, "invalid"), InvalidRequest), (NoService("x"), NoService)],
+    [
+        (problem(507, "no_space"), ServiceUnavailable),
+        (problem(422, "invalid"), InvalidRequest),
+        (NoService("x"), NoService),
+    ],
 )
 def test_what_will_not_pass_is_raised_at_once(script, body, answer, error):
     with pytest.raises(error):
