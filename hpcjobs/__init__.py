@@ -70,11 +70,13 @@ if TYPE_CHECKING:
         ServiceInfo,
         TokenInfo,
     )
+    from hpcjobs.readers import AsyncFile
     from hpcjobs.retrying import RetryPolicy
 
 __all__ = [
     "Action",
     "AsyncClient",
+    "AsyncFile",
     "AsyncJob",
     "AuthenticationError",
     "CancelOutcome",
@@ -147,6 +149,7 @@ _HOMES = {
         "ServiceInfo",
         "TokenInfo",
     ),
+    "readers": ("AsyncFile",),
     "retrying": ("RetryPolicy",),
 }
 """Where the public names live; all others are errors."""

@@ -307,6 +307,17 @@ async def test_many_inputs_are_looked_for_at_once(api: Api) -> None:
         assert (await api.http.post("/v1/blobs/query", json={"sha256": wrong})).status_code == 422
 
 
+async def test_the_steps_of_an_upload_are_in_the_openapi_document(api: Api) -> None:
+    paths = (await api.http.get("/v1/openapi.json")).json()["paths"]
+    assert "post" in paths["/v1/blobs/query"]
+    steps = paths["/v1/blobs/{sha256}/upload"]
+    assert set(steps) == {"head", "patch", "delete"}
+    assert {one["name"] for one in steps["patch"]["parameters"] if one["in"] == "header"} == {
+        "Upload-Offset", "Upload-Length", "Upload-Complete"
+    }  # fmt: skip
+    assert "Upload-Offset" in steps["head"]["responses"]["204"]["headers"]
+
+
 # Without HTTP
 
 
