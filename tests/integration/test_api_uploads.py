@@ -183,6 +183,13 @@ async def test_a_piece_that_makes_no_sense_is_refused(
     assert (await api.http.head(f"/v1/blobs/{sha(data)}")).status_code == 404
 
 
+async def test_more_bytes_than_were_announced_are_not_stored(api: Api) -> None:
+    data = os.urandom(10)
+    answer = await api.http.patch(upload(data), content=bytes(2_000_000), headers=headers(0, 10))
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Upload-Length")
+    assert left_behind(api) == []
+
+
 async def test_an_address_that_is_no_sum_is_refused(api: Api) -> None:
     for name in ("abc", "A" * 64, "0" * 65, "..%2f" + "0" * 61):
         path = f"/v1/blobs/{name}/upload"
@@ -390,6 +397,18 @@ def test_a_file_that_was_put_in_its_place_meanwhile_is_never_appended_to(
     second.write(b"other")
     second.keep()
     assert kept.blobs.path("ada", sha(DATA)).read_bytes() == DATA
+
+
+def test_what_another_process_has_appended_is_summed_too(kept: Partials) -> None:
+    path = keep(kept, "x", b"ab")
+    with path.open("ab") as file:
+        file.write(b"cd")
+    whole = path.rename(kept.path("ada", sha(b"abcdef")))
+    rest = kept.open("ada", sha(b"abcdef"), offset=4, total=6)
+    rest.write(b"ef")
+    assert rest.finish()
+    assert not whole.exists()
+    assert kept.blobs.path("ada", sha(b"abcdef")).read_bytes() == b"abcdef"
 
 
 def test_an_upload_of_nothing_leaves_nothing(kept: Partials) -> None:
