@@ -29,6 +29,9 @@ STALE = 3 * 24 * 3600.0
 
 _BLOCK = 1 << 20
 _MOST_SUMS = 1000
+_LOOKS = 10
+_GLANCE = 0.01
+"""Seconds: longer than one look at an upload holds its lock."""
 
 
 class UploadBusy(Exception):
@@ -261,18 +264,15 @@ def _lock(descriptor: int, how: int) -> bool:
 
 def _opened(path: Path) -> int:
     """A descriptor with the lock on the file that is at ``path`` now: it may have been put in its place meanwhile."""
-    for _ in range(10):
+    for _ in range(_LOOKS):
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
-        try:
-            if not _lock(descriptor, fcntl.LOCK_EX):
-                raise UploadBusy
-            if _is_at(descriptor, path):
-                taken, descriptor = descriptor, -1
-                return taken
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+        locked = _lock(descriptor, fcntl.LOCK_EX)
+        if locked and _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+        if not locked:  # perhaps only because someone looks how much has arrived
+            time.sleep(_GLANCE)
     raise UploadBusy
 
 

@@ -411,6 +411,22 @@ def test_what_another_process_has_appended_is_summed_too(kept: Partials) -> None
     assert kept.blobs.path("ada", sha(b"abcdef")).read_bytes() == b"abcdef"
 
 
+def test_who_only_looks_keeps_nobody_from_going_on(kept: Partials, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = keep(kept, "x", DATA)
+    looking = os.open(path, os.O_RDONLY)
+    assert partials._lock(looking, partials.fcntl.LOCK_SH)
+
+    def looked(seconds: float) -> None:
+        nonlocal looking
+        if looking >= 0:
+            os.close(looking)
+            looking = -1
+
+    monkeypatch.setattr(partials.time, "sleep", looked)
+    kept.open("ada", sha(b"x"), offset=10, total=11).keep()
+    assert looking < 0
+
+
 def test_an_upload_of_nothing_leaves_nothing(kept: Partials) -> None:
     kept.open("ada", sha(DATA), offset=0, total=10).keep()
     assert kept.offset("ada", sha(DATA)) is None
