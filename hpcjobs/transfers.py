@@ -174,9 +174,10 @@ class _RichBar:
         self._task = self._progress.add_task("", total=1.0)
 
     def show(self, text: str, travel: Travel) -> None:
+        self._progress.update(self._task, description=text, completed=fraction(travel))
         if not self._progress.live.is_started:
             self._progress.start()
-        self._progress.update(self._task, description=text, completed=fraction(travel), refresh=True)
+        self._progress.refresh()
 
     def close(self, text: str) -> None:
         self._progress.stop()

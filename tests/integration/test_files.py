@@ -426,3 +426,41 @@ def test_what_takes_a_while_is_shown(
         job.download("again", "out")
         client.submit("true", inputs=["big"], progress=False)
         assert capfd.readouterr().err == ""
+
+
+NOTEBOOKS = {
+    "sync": (
+        "from hpcjobs import Client, transfers\ntransfers.PATIENCE = 0\nclient = Client()",
+        "job = client.submit('head -c 9000000 /dev/zero > out', inputs=['big'])",
+        "job.wait(progress=False)\npaths = job.download('results', 'out')",
+        "quiet = job.download('again', progress=False)",
+    ),
+    "async": (
+        "from hpcjobs import AsyncClient, transfers\ntransfers.PATIENCE = 0\nclient = AsyncClient()",
+        "job = await client.submit('head -c 9000000 /dev/zero > out', inputs=['big'])",
+        "await job.wait(progress=False)\npaths = await job.download('results', 'out')",
+        "quiet = await job.download('again', progress=False)",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("colour", NOTEBOOKS)
+def test_a_notebook_keeps_one_output_per_transfer(
+    place: Path, shared_service: Service, token: str, monkeypatch: pytest.MonkeyPatch, colour: str
+) -> None:
+    """As HTML and as text, with what was done at the end; nothing goes to stderr."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    big(place, 9 * MIB)
+    for name, text in shared_service.environ(token).items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # the kernel must not take itself for a test
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in NOTEBOOKS[colour]])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(place)}}).execute()
+    begun, sent, fetched, quiet = (cell.outputs for cell in notebook.cells)
+    assert (begun, quiet) == ([], [])
+    for (output,), words in ((sent, "sent big · 9 MiB in "), (fetched, "fetched out · 8.6 MiB in ")):
+        assert output.data["text/plain"].startswith(words)
+        assert words in output.data["text/html"]
