@@ -132,6 +132,15 @@ async def test_a_server_that_has_forgotten_everything_goes_on_from_the_file(api:
     assert api.settings.blob_path("ada", sha(data)).read_bytes() == data
 
 
+async def test_the_last_piece_may_be_empty(api: Api) -> None:
+    """All had arrived, and the API died before it had checked it."""
+    data = os.urandom(1_000)
+    assert (await api.http.patch(upload(data), content=data, headers=headers(0, 1_000))).status_code == 204
+    answer = await api.http.patch(upload(data), content=b"", headers=headers(1_000, 1_000, complete=True))
+    assert answer.status_code == 201
+    assert api.settings.blob_path("ada", sha(data)).read_bytes() == data
+
+
 async def test_a_piece_that_does_not_fit_is_refused_and_told_where_to_go_on(api: Api) -> None:
     data = os.urandom(1_000)
     await send(api.http, data, 0, 500)

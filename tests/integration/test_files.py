@@ -197,7 +197,9 @@ def test_a_later_process_goes_on_where_an_earlier_one_was_cut_off(place: Path, l
 
 
 def test_the_service_may_be_restarted_in_the_middle_of_an_upload(place: Path, service: Service) -> None:
-    total = big(place, 30 * MIB)
+    big(place, MIB)
+    os.truncate(place / "big", 200 * MIB)  # large enough to be in the middle of it for a while
+    total = hashlib.sha256((place / "big").read_bytes()).hexdigest()
     partial = service.data / "blobs" / "tester" / "partial"
 
     def restart() -> None:

@@ -100,6 +100,12 @@ def test_what_has_arrived_before_does_not_travel_again(script, body):
     assert (server.whole, server.travelled) == (True, 3)
 
 
+def test_what_has_arrived_whole_and_was_not_checked_yet_is_only_said_to_be_all(script, body):
+    server = Server(there=DATA)
+    script.play(send_content(SERVICE, SHA, body), *[server] * 2)
+    assert (server.whole, server.travelled) == (True, 0)
+
+
 def test_after_a_break_only_the_rest_travels(script, body):
     server = Server(None, 2)
     script.play(send_content(SERVICE, SHA, body), *[server] * 5)
