@@ -19,6 +19,15 @@ from hpcjobs._version import __version__
 # editors would then not look at the names below.
 TYPE_CHECKING = bool(0)
 if TYPE_CHECKING:
+    from hpcjobs.actions import (
+        DeleteOutcome,
+        DeleteResult,
+        RetryOutcome,
+        RetryResult,
+        UpdateOutcome,
+        UpdateResult,
+    )
+    from hpcjobs.arrays import ArrayInfo
     from hpcjobs.client import AsyncClient, Client, connect, connect_async
     from hpcjobs.errors import (
         AuthenticationError,
@@ -55,11 +64,13 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.job_arrays import AsyncJobArray, JobArray
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
         CancelOutcome,
         CancelResult,
         Capabilities,
+        Dependency,
         JobFilter,
         JobInfo,
         JobSpec,
@@ -69,30 +80,41 @@ if TYPE_CHECKING:
         Scope,
         ServiceInfo,
         TokenInfo,
+        When,
     )
     from hpcjobs.readers import AsyncFile
+    from hpcjobs.records import AttemptInfo, Change, History, QueueInfo
     from hpcjobs.retrying import RetryPolicy
 
 __all__ = [
     "Action",
+    "ArrayInfo",
     "AsyncClient",
     "AsyncFile",
     "AsyncJob",
+    "AsyncJobArray",
+    "AttemptInfo",
     "AuthenticationError",
     "CancelOutcome",
     "CancelResult",
     "CancelTimeout",
     "Capabilities",
+    "Change",
     "Client",
     "ClientClosed",
     "ConfigError",
     "Conflict",
     "ConnectionLost",
+    "DeleteOutcome",
+    "DeleteResult",
+    "Dependency",
+    "History",
     "HpcjobsError",
     "InputError",
     "InvalidRequest",
     "InvalidSpec",
     "Job",
+    "JobArray",
     "JobCancelled",
     "JobFailed",
     "JobFilter",
@@ -110,9 +132,12 @@ __all__ = [
     "OutputNotFound",
     "PermissionDenied",
     "Progress",
+    "QueueInfo",
     "RateLimited",
     "Resources",
+    "RetryOutcome",
     "RetryPolicy",
+    "RetryResult",
     "Scope",
     "ServiceError",
     "ServiceInfo",
@@ -125,20 +150,34 @@ __all__ = [
     "TransportError",
     "UnexpectedAnswer",
     "Unsupported",
+    "UpdateOutcome",
+    "UpdateResult",
     "WaitTimeout",
+    "When",
     "__version__",
     "connect",
     "connect_async",
 ]
 
 _HOMES = {
+    "actions": (
+        "DeleteOutcome",
+        "DeleteResult",
+        "RetryOutcome",
+        "RetryResult",
+        "UpdateOutcome",
+        "UpdateResult",
+    ),
+    "arrays": ("ArrayInfo",),
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
     "handles": ("AsyncJob", "Job"),
+    "job_arrays": ("AsyncJobArray", "JobArray"),
     "lifecycle": ("Action", "JobState"),
     "models": (
         "CancelOutcome",
         "CancelResult",
         "Capabilities",
+        "Dependency",
         "JobFilter",
         "JobInfo",
         "JobSpec",
@@ -148,8 +187,10 @@ _HOMES = {
         "Scope",
         "ServiceInfo",
         "TokenInfo",
+        "When",
     ),
     "readers": ("AsyncFile",),
+    "records": ("AttemptInfo", "Change", "History", "QueueInfo"),
     "retrying": ("RetryPolicy",),
 }
 """Where the public names live; all others are errors."""

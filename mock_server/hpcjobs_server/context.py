@@ -11,6 +11,7 @@ from hpcjobs_server.digests import Digests
 from hpcjobs_server.events import Feed
 from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
+from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
 from hpcjobs_server.partials import Partials
 from hpcjobs_server.store import EVENTS_CHANNEL
@@ -40,6 +41,7 @@ class Context:
     partials: Partials
     digests: Digests
     metrics: Metrics
+    janitor: Janitor
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
 
@@ -57,6 +59,7 @@ class Context:
             partials=Partials(settings, blobs),
             digests=Digests(),
             metrics=Metrics(store),
+            janitor=Janitor(settings, store),
         )
 
     def folder(self, place: Place) -> tuple[str, ...]:

@@ -254,12 +254,20 @@ class Blobs:
         return self._settings.blob_path(owner, sha256)
 
     def size(self, owner: str, sha256: str) -> int | None:
-        """The bytes of an input; None where this owner has not sent it."""
+        """The bytes of an input; None where this owner has not sent it.
+
+        Who asks will use it and does not send it again: it counts as sent now, so that it is not removed before the
+        job is there that has it.
+        """
+        path = self.path(owner, sha256)
         try:
-            facts = self.path(owner, sha256).lstat()
+            facts = path.lstat()
+            if not stat.S_ISREG(facts.st_mode):
+                return None
+            os.utime(path, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+        return facts.st_size
 
     def missing(self, owner: str, sha256: Iterable[str]) -> list[str]:
         """Which of these inputs this owner has not sent, in their order."""

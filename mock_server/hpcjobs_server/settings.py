@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """Of one owner's uploads that broke off, in all; older ones make room for newer ones."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
     """The largest JSON body."""
+    keep: float | None = Field(default=None, gt=0)
+    """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever."""
     pool_size: int = Field(default=8, ge=2)
     """Database connections of the API process."""
     token_file: Path | None = None

@@ -323,6 +323,21 @@ async def test_many_inputs_are_looked_for_at_once(api: Api) -> None:
         assert (await api.http.post("/v1/blobs/query", json={"sha256": wrong})).status_code == 422
 
 
+async def test_an_input_that_was_asked_for_counts_as_sent_now(api: Api) -> None:
+    """Or else it could be removed as old between the look for it and the job that has it."""
+    data = os.urandom(10)
+    await api.put(data)
+    path = api.settings.blob_path("ada", sha(data))
+    for look in (
+        lambda: api.http.head(f"/v1/blobs/{sha(data)}"),
+        lambda: api.http.head(upload(data)),
+        lambda: api.http.post("/v1/blobs/query", json={"sha256": [sha(data)]}),
+    ):
+        os.utime(path, (1, 1))
+        await look()
+        assert path.stat().st_mtime > 1
+
+
 async def test_the_steps_of_an_upload_are_in_the_openapi_document(api: Api) -> None:
     paths = (await api.http.get("/v1/openapi.json")).json()["paths"]
     assert "post" in paths["/v1/blobs/query"]

@@ -34,6 +34,8 @@ class Ended:
         problem: Why it could not be started or watched, in words.
         said: The message of a ``JobAborted`` that ended it from inside.
         note: What a user should know if the job failed by itself.
+        cpu_seconds: Processor time of all its processes.
+        peak_memory: The largest resident memory of any of its processes, in bytes.
     """
 
     exit_code: int | None = None
@@ -44,6 +46,8 @@ class Ended:
     problem: str | None = None
     said: str | None = None
     note: str | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
 
 
 class Execution(Protocol):
