@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ConfigError,
         Conflict,
         ConnectionLost,
+        EnvironmentMismatch,
         HpcjobsError,
         InputError,
         InvalidRequest,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
         OutputError,
         PermissionDenied,
         RateLimited,
+        RemoteError,
+        ResultError,
+        ResultTooLarge,
         ServiceError,
         ServiceUnavailable,
         StaleVersion,
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
         Unsupported,
         WaitTimeout,
     )
-    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.handles import AsyncJob, Job, as_completed
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
         CancelOutcome,
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
         Resources,
         Scope,
         ServiceInfo,
+        TaskInfo,
         TokenInfo,
     )
     from hpcjobs.retrying import RetryPolicy
@@ -85,6 +90,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConnectionLost",
+    "EnvironmentMismatch",
     "HpcjobsError",
     "InputError",
     "InvalidRequest",
@@ -107,7 +113,10 @@ __all__ = [
     "PermissionDenied",
     "Progress",
     "RateLimited",
+    "RemoteError",
     "Resources",
+    "ResultError",
+    "ResultTooLarge",
     "RetryPolicy",
     "Scope",
     "ServiceError",
@@ -115,6 +124,7 @@ __all__ = [
     "ServiceUnavailable",
     "StaleVersion",
     "SubmissionUnknown",
+    "TaskInfo",
     "TimedOut",
     "TokenInfo",
     "TooLarge",
@@ -123,13 +133,14 @@ __all__ = [
     "Unsupported",
     "WaitTimeout",
     "__version__",
+    "as_completed",
     "connect",
     "connect_async",
 ]
 
 _HOMES = {
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
-    "handles": ("AsyncJob", "Job"),
+    "handles": ("AsyncJob", "Job", "as_completed"),
     "lifecycle": ("Action", "JobState"),
     "models": (
         "CancelOutcome",
@@ -143,6 +154,7 @@ _HOMES = {
         "Resources",
         "Scope",
         "ServiceInfo",
+        "TaskInfo",
         "TokenInfo",
     ),
     "retrying": ("RetryPolicy",),

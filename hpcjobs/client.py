@@ -4,36 +4,58 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Union, overload
 
-from hpcjobs import live, operations, profiles, waiting
+from hpcjobs import live, operations, profiles, submitting, waiting
 from hpcjobs.errors import InvalidSpec
-from hpcjobs.handles import AsyncJob, Job
+from hpcjobs.handles import AsyncJob, Job, _teach
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, TokenOrder
 from hpcjobs.services import find_service
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
+from hpcjobs.submitting import given
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    from typing_extensions import Never, Self
+    from typing_extensions import Never, Self, Unpack
 
-    from hpcjobs.cancelling import Learn
+    from hpcjobs.functions import Python
     from hpcjobs.inputs import Inputs
     from hpcjobs.lifecycle import JobState
-    from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TokenInfo
+    from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TaskInfo, TokenInfo
     from hpcjobs.retrying import RetryPolicy
     from hpcjobs.services.base import Service
 
-H = TypeVar("H", Job, AsyncJob)
+H = TypeVar("H", Job[Any], AsyncJob[Any])
+R = TypeVar("R")
 
 Command = Union[str, "Sequence[str | os.PathLike[str]]", JobSpec]
 """A shell command, a program with its arguments, or everything that is asked."""
 
 Length = Union[str, float, "dt.timedelta"]
 """A length of time: ``"90s"``, ``"10m"``, ``"1h30m"``, ``"2d"``, ``"D-HH:MM:SS"``, or seconds."""
+
+
+class Options(TypedDict, total=False):
+    """The options of a job, as ``submit`` takes them."""
+
+    inputs: Inputs
+    name: str | None
+    tags: Sequence[str] | None
+    cores: int | None
+    memory: int | str | None
+    walltime: Length | None
+    env: Mapping[str, str] | None
+    queue: str | None
+    priority: int | None
+    grace: Length | None
+    max_attempts: int | None
+    requeue: bool | None
+    stderr: StderrMode | str | None
+    meta: Mapping[str, Any] | None
+    key: str | None
 
 
 class _Client(Generic[S]):
@@ -109,10 +131,25 @@ class Client(_Client[Session]):
     ) -> None:
         self.close()
 
+    @overload
+    def submit(self, command: Command, **options: Unpack[Options]) -> Job: ...
+
+    @overload
+    def submit(self, command: Callable[..., Coroutine[Any, Any, R]], *arguments: Any, **keywords: Any) -> Job[R]: ...
+
+    @overload
+    def submit(self, command: Callable[..., R], *arguments: Any, **keywords: Any) -> Job[R]: ...
+
+    @overload
+    def submit(self, *, task: str, args: Mapping[str, Any] | None = None, **options: Unpack[Options]) -> Job[Any]: ...
+
     def submit(
         self,
-        command: Command,
-        *,
+        command: Command | Callable[..., Any] | None = None,
+        *arguments: Any,
+        task: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        python: Python = None,
         inputs: Inputs = None,
         name: str | None = None,
         tags: Sequence[str] | None = None,
@@ -128,13 +165,18 @@ class Client(_Client[Session]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
-        **unknown: Never,
-    ) -> Job:
+        **keywords: Any,
+    ) -> Job[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
 
         Args:
             command: A string is a shell command, a list is a program with its arguments; or a ``JobSpec``, which the
-                other arguments override.
+                other arguments override; or a function, which is called in the job.
+            *arguments: The function's arguments by position.
+            task: Instead of a command, the name of a function that the service offers: ``client.tasks()``.
+            args: The arguments of the task, by name.
+            python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
+                the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
             inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
             name: A name for people.
             tags: Words to find the job by.
@@ -150,7 +192,8 @@ class Client(_Client[Session]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
-            **unknown: Nothing; any other name is an error that lists those that there are.
+            **keywords: With a function its arguments by name; where one is named like an option here, bind it with
+                ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
         Returns:
             A handle to the job.
@@ -162,9 +205,16 @@ class Client(_Client[Session]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        asked = _asked(
+        order = submitting.submit(
+            self.service,
             command,
-            unknown,
+            arguments,
+            keywords,
+            inputs=inputs,
+            key=key,
+            python=python,
+            task=task,
+            args=args,
             name=name,
             tags=tags,
             cores=cores,
@@ -179,10 +229,10 @@ class Client(_Client[Session]):
             stderr=stderr,
             meta=meta,
         )
-        info = self._session.run(operations.submit_once(self.service, asked, inputs=inputs, key=key))
+        info = self._session.run(order)
         return Job(self._session, info)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> Job[Any]:
         """A handle to a job by its id, from this or any other process; asks the service once.
 
         Args:
@@ -204,7 +254,7 @@ class Client(_Client[Session]):
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
         **unknown: Never,
-    ) -> Iterator[Job]:
+    ) -> Iterator[Job[Any]]:
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
@@ -237,7 +287,7 @@ class Client(_Client[Session]):
 
     def cancel(
         self,
-        job: Job | str,
+        job: Job[Any] | str,
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -270,7 +320,7 @@ class Client(_Client[Session]):
 
     def cancel_many(
         self,
-        jobs: Iterable[Job | str],
+        jobs: Iterable[Job[Any] | str],
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -300,7 +350,7 @@ class Client(_Client[Session]):
 
     def wait(
         self,
-        jobs: Iterable[Job | str],
+        jobs: Iterable[Job[Any] | str],
         timeout: float | None = None,
         *,
         progress: bool | None = None,
@@ -337,6 +387,14 @@ class Client(_Client[Session]):
         """
         return self._session.run(self.service.info())
 
+    def tasks(self) -> list[TaskInfo]:
+        """The functions that the service offers by name, for ``submit(task=..., args=...)``.
+
+        Raises:
+            Unsupported: The service has no named tasks.
+        """
+        return self._session.run(self.service.tasks())
+
     def create_token(
         self,
         name: str = "token",
@@ -358,7 +416,7 @@ class Client(_Client[Session]):
             PermissionDenied: The own token may not do this.
             Unsupported: The service makes no tokens.
         """
-        order = TokenOrder.parse(_given(name=name, scope=scope, owner=owner, expires_in=expires_in))
+        order = TokenOrder.parse(given(name=name, scope=scope, owner=owner, expires_in=expires_in))
         return self._session.run(self.service.create_token(order))
 
     def tokens(self) -> list[TokenInfo]:
@@ -437,10 +495,29 @@ class AsyncClient(_Client[AsyncSession]):
     ) -> None:
         await self.close()
 
+    @overload
+    async def submit(self, command: Command, **options: Unpack[Options]) -> AsyncJob: ...
+
+    @overload
+    async def submit(
+        self, command: Callable[..., Coroutine[Any, Any, R]], *arguments: Any, **keywords: Any
+    ) -> AsyncJob[R]: ...
+
+    @overload
+    async def submit(self, command: Callable[..., R], *arguments: Any, **keywords: Any) -> AsyncJob[R]: ...
+
+    @overload
+    async def submit(
+        self, *, task: str, args: Mapping[str, Any] | None = None, **options: Unpack[Options]
+    ) -> AsyncJob[Any]: ...
+
     async def submit(
         self,
-        command: Command,
-        *,
+        command: Command | Callable[..., Any] | None = None,
+        *arguments: Any,
+        task: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        python: Python = None,
         inputs: Inputs = None,
         name: str | None = None,
         tags: Sequence[str] | None = None,
@@ -456,13 +533,18 @@ class AsyncClient(_Client[AsyncSession]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
-        **unknown: Never,
-    ) -> AsyncJob:
+        **keywords: Any,
+    ) -> AsyncJob[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
 
         Args:
             command: A string is a shell command, a list is a program with its arguments; or a ``JobSpec``, which the
-                other arguments override.
+                other arguments override; or a function, which is called in the job.
+            *arguments: The function's arguments by position.
+            task: Instead of a command, the name of a function that the service offers: ``client.tasks()``.
+            args: The arguments of the task, by name.
+            python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
+                the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
             inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
             name: A name for people.
             tags: Words to find the job by.
@@ -478,7 +560,8 @@ class AsyncClient(_Client[AsyncSession]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
-            **unknown: Nothing; any other name is an error that lists those that there are.
+            **keywords: With a function its arguments by name; where one is named like an option here, bind it with
+                ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
         Returns:
             A handle to the job.
@@ -490,9 +573,16 @@ class AsyncClient(_Client[AsyncSession]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        asked = _asked(
+        order = submitting.submit(
+            self.service,
             command,
-            unknown,
+            arguments,
+            keywords,
+            inputs=inputs,
+            key=key,
+            python=python,
+            task=task,
+            args=args,
             name=name,
             tags=tags,
             cores=cores,
@@ -507,10 +597,10 @@ class AsyncClient(_Client[AsyncSession]):
             stderr=stderr,
             meta=meta,
         )
-        info = await self._session.run(operations.submit_once(self.service, asked, inputs=inputs, key=key))
+        info = await self._session.run(order)
         return AsyncJob(self._session, info)
 
-    async def job(self, job_id: str) -> AsyncJob:
+    async def job(self, job_id: str) -> AsyncJob[Any]:
         """A handle to a job by its id, from this or any other process; asks the service once.
 
         Args:
@@ -532,7 +622,7 @@ class AsyncClient(_Client[AsyncSession]):
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
         **unknown: Never,
-    ) -> AsyncIterator[AsyncJob]:
+    ) -> AsyncIterator[AsyncJob[Any]]:
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
@@ -565,7 +655,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def cancel(
         self,
-        job: AsyncJob | str,
+        job: AsyncJob[Any] | str,
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -598,7 +688,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def cancel_many(
         self,
-        jobs: Iterable[AsyncJob | str],
+        jobs: Iterable[AsyncJob[Any] | str],
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -628,7 +718,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def wait(
         self,
-        jobs: Iterable[AsyncJob | str],
+        jobs: Iterable[AsyncJob[Any] | str],
         timeout: float | None = None,
         *,
         progress: bool | None = None,
@@ -665,6 +755,14 @@ class AsyncClient(_Client[AsyncSession]):
         """
         return await self._session.run(self.service.info())
 
+    async def tasks(self) -> list[TaskInfo]:
+        """The functions that the service offers by name, for ``submit(task=..., args=...)``.
+
+        Raises:
+            Unsupported: The service has no named tasks.
+        """
+        return await self._session.run(self.service.tasks())
+
     async def create_token(
         self,
         name: str = "token",
@@ -686,7 +784,7 @@ class AsyncClient(_Client[AsyncSession]):
             PermissionDenied: The own token may not do this.
             Unsupported: The service makes no tokens.
         """
-        order = TokenOrder.parse(_given(name=name, scope=scope, owner=owner, expires_in=expires_in))
+        order = TokenOrder.parse(given(name=name, scope=scope, owner=owner, expires_in=expires_in))
         return await self._session.run(self.service.create_token(order))
 
     async def tokens(self) -> list[TokenInfo]:
@@ -765,23 +863,8 @@ async def connect_async(
     return await asyncio.to_thread(make)
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    """The arguments that were given: None stands for none."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _asked(command: Any, unknown: Mapping[str, Any], **fields: Any) -> JobSpec:
-    """What is asked, from a command or a spec and the arguments beside it."""
-    given = {**_given(**fields), **unknown}
-    if isinstance(command, JobSpec):
-        return JobSpec.parse({**dict(command), **given}) if given else command
-    if isinstance(command, Sequence) and not isinstance(command, str):
-        command = [os.fspath(part) if isinstance(part, os.PathLike) else part for part in command]
-    return JobSpec.parse({"command": command, **given})
-
-
 def _wanted(unknown: Mapping[str, Any], **conditions: Any) -> JobFilter:
-    return JobFilter.parse({**_given(**conditions), **unknown})
+    return JobFilter.parse({**given(**conditions), **unknown})
 
 
 def _handle(job: H | str, session: Any, kind: type[H]) -> H:
@@ -801,24 +884,11 @@ def _handles(jobs: Iterable[H | str], session: Any, kind: type[H]) -> list[H]:
     return [_handle(job, session, kind) for job in many]
 
 
-def _seen(handles: Sequence[Job | AsyncJob]) -> dict[str, JobInfo | None]:
+def _seen(handles: Sequence[Job[Any] | AsyncJob[Any]]) -> dict[str, JobInfo | None]:
     """What is known of each job, or None where nothing is but its id."""
     return {handle.id: waiting.seen(handle.info) for handle in handles}
 
 
-def _teach(handles: Sequence[Job | AsyncJob]) -> Learn:
-    """Hands each info to the handles of its job."""
-    by_id: dict[str, list[Job | AsyncJob]] = {}
-    for handle in handles:
-        by_id.setdefault(handle.id, []).append(handle)
-
-    def learn(info: JobInfo) -> None:
-        for handle in by_id.get(info.id, ()):
-            handle._learn(info)  # noqa: SLF001 - client and handle are of one piece
-
-    return learn
-
-
-def _in_order(handles: Sequence[Job | AsyncJob], infos: Sequence[JobInfo]) -> list[JobInfo]:
+def _in_order(handles: Sequence[Job[Any] | AsyncJob[Any]], infos: Sequence[JobInfo]) -> list[JobInfo]:
     by_id = {info.id: info for info in infos}
     return [by_id[handle.id] for handle in handles]

@@ -12,6 +12,7 @@ from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
 from hpcjobs_server.metrics import Metrics
 from hpcjobs_server.store import EVENTS_CHANNEL
+from hpcjobs_server.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,7 @@ class Context:
     growth: Growth
     blobs: Blobs
     metrics: Metrics
+    tasks: Tasks
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
 
@@ -50,6 +52,7 @@ class Context:
             growth=Growth(),
             blobs=Blobs(settings),
             metrics=Metrics(store),
+            tasks=Tasks.load(settings.tasks, settings.tasks_path),
         )
 
     def folder(self, place: Place) -> tuple[str, ...]:

@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     max_input_bytes: int = Field(default=5 * 1024**3, ge=0)
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
     """The largest JSON body."""
+    tasks: list[str] = Field(default_factory=list)
+    """Modules whose functions can be called by name."""
+    tasks_path: list[str] = Field(default_factory=list)
+    """Folders where these modules are looked for, beside the server's own Python path."""
+    tasks_only: bool = False
+    """Whether commands and functions of the users' own are refused."""
     pool_size: int = Field(default=8, ge=2)
     """Database connections of the API process."""
     token_file: Path | None = None

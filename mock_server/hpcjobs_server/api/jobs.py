@@ -228,8 +228,10 @@ async def _check(context: Context, caller: Caller, spec: JobSpec) -> None:
     """Check that the job could run here.
 
     Raises:
-        Problem: 422: an input was not sent or is of another size, or no worker has so many cores.
+        Problem: 422: the task or its arguments are wrong, an input was not sent or is of another size, or no worker has
+            so many cores. 403: the service runs tasks only.
     """
+    check_work(context, spec)
     if spec.inputs:
         await anyio.to_thread.run_sync(_check_inputs, context, caller.owner, spec.inputs)
     cores = spec.resources.cores
@@ -241,6 +243,25 @@ async def _check(context: Context, caller: Caller, spec: JobSpec) -> None:
             raise Problem(
                 422, "too_many_cores", detail, errors=[("resources.cores", f"at most {largest}, not {cores}")]
             )
+
+
+def check_work(context: Context, spec: JobSpec) -> None:
+    """Check what a job would run: a task that there is, with arguments that fit it, or a command where those may run.
+
+    Raises:
+        Problem: 422 with every wrong argument; 403 where the service runs tasks only.
+    """
+    if spec.task is None:
+        if context.settings.tasks_only:
+            kind = "command" if spec.function is None else "function"
+            names = ", ".join(task.name for task in context.tasks)
+            detail = f"this service runs named tasks only, and no {kind} of yours; name one of its tasks: {names}"
+            raise Problem(403, "tasks_only", detail, errors=[("command", "is refused; give a task and its args")])
+    elif problems := context.tasks.check(spec):
+        raise invalid(problems)
+    elif context.settings.tasks_only and spec.env:
+        # variables such as LD_PRELOAD could make a task run other code
+        raise invalid([("env", "cannot be set: this service runs named tasks only")])
 
 
 def _check_inputs(context: Context, owner: str, inputs: list[InputFile]) -> None:

@@ -33,6 +33,7 @@ class Ended:
         lost: It was stopped because the worker was silent for too long.
         problem: Why it could not be started or watched, in words.
         said: The message of a ``JobAborted`` that ended it from inside.
+        error: The error that ended its work, where the job said so.
         note: What a user should know if the job failed by itself.
     """
 
@@ -43,6 +44,7 @@ class Ended:
     lost: bool = False
     problem: str | None = None
     said: str | None = None
+    error: str | None = None
     note: str | None = None
 
 
