@@ -8,7 +8,8 @@ To unpickle is to run code: a result can do whatever the job that wrote it could
 
 Example:
     >>> import tempfile
-    >>> packed = pack(Path(tempfile.mkdtemp()), round, (2.5,), {})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     packed = pack(Path(folder), round, (2.5,), {})
     >>> packed.name, sorted(packed.files)
     ('round', ['.hpcjobs/call', '.hpcjobs/run.py'])
 """

@@ -159,7 +159,7 @@ from hpcjobs import runtime
 heavy = {"httpx", "pydantic", "tenacity", "typing_extensions", "asyncio", "rich", "hpcjobs.models"} & set(sys.modules)
 assert not heavy, heavy
 import hpcjobs.client
-heavy = {"typer", "tomlkit", "IPython", "tenacity"} & set(sys.modules)
+heavy = {"typer", "tomlkit", "IPython", "tenacity", "cloudpickle"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
