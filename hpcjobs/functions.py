@@ -177,6 +177,14 @@ def own_parameters(function: Callable[..., Any], args: Sequence[Any], names: Ite
     return [name for name in names if name in own - bound]
 
 
+def strange_keywords(function: Callable[..., Any], names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that a function does not take as keywords, where it tells."""
+    signature = _signature(function)
+    if signature is None or any(item.kind is item.VAR_KEYWORD for item in signature.parameters.values()):
+        return []
+    return [name for name in names if name not in signature.parameters]
+
+
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)

@@ -288,7 +288,6 @@ def _written(path: str, fields: dict[str, Any], error: BaseException, dump: Call
     import io
     import pickle
 
-    error.__traceback__ = None
     try:
         copy = io.BytesIO()
         dump(error, copy)

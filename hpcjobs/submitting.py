@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs.errors import InvalidSpec, Unsupported
-from hpcjobs.models import JobSpec
+from hpcjobs.models import JobSpec, Resources
 from hpcjobs.operations import submit_once
 from hpcjobs.protocol import Op, run
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hpcjobs.inputs import Inputs
     from hpcjobs.models import JobInfo
     from hpcjobs.services.base import Service
+
+
+_NO_OPTIONS = {"command", "task", "args", "function", "resources"}
+"""The fields of a spec that say what is run."""
 
 
 def submit(
@@ -91,7 +95,7 @@ def _submit_function(
     from hpcjobs import functions
 
     used = {**options, **given(python=python, inputs=inputs, key=key)}
-    _refuse_doubt(function, args, used)
+    _refuse_doubt(function, args, kwargs, used)
     make = partial(functions.pack, function=function, args=args, kwargs=kwargs, python=python)
     return (yield from submit_packed(service, make, inputs=inputs, key=key, options=options))
 
@@ -130,9 +134,13 @@ def submit_packed(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refuse_doubt(function: Callable[..., Any], args: Sequence[Any], used: Mapping[str, Any]) -> None:
-    """Refuse what could be meant for the job and for the function."""
-    from hpcjobs.functions import name_of, own_parameters
+def _refuse_doubt(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], used: Mapping[str, Any]
+) -> None:
+    """Refuse what could be meant for the job and for the function, and what neither of them knows."""
+    from difflib import get_close_matches
+
+    from hpcjobs.functions import name_of, own_parameters, strange_keywords
 
     name = name_of(function)
     advice = f"is an option of the job and a parameter of {name}; bind the function's with functools.partial"
@@ -140,6 +148,11 @@ def _refuse_doubt(function: Callable[..., Any], args: Sequence[Any], used: Mappi
         (option, f"{advice}({name}, {option}=...), then {option}= is the job's")
         for option in own_parameters(function, args, used)
     ]
+    options = sorted({*JobSpec.model_fields, *Resources.model_fields, "key", "python"} - _NO_OPTIONS)
+    for word in strange_keywords(function, kwargs):
+        close = get_close_matches(word, options, 1)
+        meant = f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(options)}"
+        problems.append((word, f"is neither a parameter of {name} nor an option of the job{meant}"))
     problems += [
         (option, f"goes with a task; the arguments of {name} stand after it: submit({name}, 1, x=2)")
         for option in ("task", "args")

@@ -97,6 +97,10 @@ def test_a_function_returns_its_value_and_takes_options_like_a_command(shared_cl
 def test_a_name_that_could_mean_two_things_is_refused_and_can_be_bound(shared_client: Client) -> None:
     with pytest.raises(InvalidSpec, match=r"bind the function's with functools.partial\(scaled, name=...\)"):
         shared_client.submit(scaled, 2, name="mine")
+    with pytest.raises(InvalidSpec, match=r"wall_time: is neither a parameter of scaled nor .* did you mean walltime"):
+        shared_client.submit(scaled, 2, wall_time="1m")
+    with pytest.raises(InvalidSpec, match="args: goes with a task"):
+        shared_client.submit(scaled, args={"x": 2})
     job = shared_client.submit(functools.partial(scaled, name="y"), 2, name="mine")
     assert (job.name, job.result(60)) == ("mine", "y is 2")
 

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import json
+import linecache
 import os
 import shutil
 import signal
@@ -165,6 +166,16 @@ def test_an_error_is_raised_as_itself_with_the_traceback_of_the_job(run: Callabl
     assert "run.py" not in cause.traceback
     assert cause.traceback in ran.log
     assert "hpcjobs logs 7" in str(cause)
+
+
+def test_a_traceback_shows_the_lines_of_a_cell_that_no_file_has(run: Callable[..., Ran]) -> None:
+    name, text = "<cell 7>", "# a comment\ndef broken():\n    raise KeyError('in a cell')\n"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, name, "exec"), names)
+    with pytest.raises(KeyError) as caught:
+        run(names["broken"]).get()
+    assert 'File "<cell 7>", line 3, in broken\n    raise KeyError(' in caught.value.__cause__.traceback  # type: ignore[union-attr]
 
 
 def test_an_error_that_cannot_be_made_again_is_told(run: Callable[..., Ran]) -> None:
@@ -341,6 +352,12 @@ def test_parameters_that_are_named_like_an_option_are_found_unless_they_are_boun
     assert functions.own_parameters(named, (1, "n"), names) == ["key"]
     assert functions.own_parameters(functools.partial(named, key="k", name="n"), (1,), names) == []
     assert functions.own_parameters(dict, (), names) == []
+
+
+def test_keywords_that_a_function_does_not_take_are_found_where_it_tells() -> None:
+    assert functions.strange_keywords(add, ["x", "z"]) == ["z"]
+    assert functions.strange_keywords(dict, ["z"]) == []
+    assert functions.strange_keywords(lambda **more: more, ["z"]) == []
 
 
 def test_a_task_is_never_unpickled(run: Callable[..., Ran]) -> None:
