@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -83,7 +84,7 @@ def pack(
     name = name_of(function)
     _check_arguments(name, function, args, kwargs)
     recorder = _Recorder()
-    data = recorder.dumps(name, (function, tuple(args), dict(kwargs)))
+    data = recorder.dumps(name, function, args, kwargs)
     return _packed(folder, name, recorder, data, python)
 
 
@@ -103,13 +104,13 @@ def pack_map(
     """
     name = name_of(function)
     recorder = _Recorder()
-    data = recorder.dumps(name, (function, (), {}))
+    data = recorder.dumps(name, function, (), {})
     starts: list[int] = []
     packed = io.BytesIO()
     for number, item in enumerate(items):
         _check_arguments(f"item {number}: {name}", function, item, {})
         starts.append(packed.tell())
-        packed.write(recorder.dumps(f"item {number}: {name}", tuple(item)))
+        packed.write(recorder.dumps(f"item {number}: {name}", None, item, {}))
     if not starts:
         raise InvalidSpec([("items", "there are none; give at least one")])
     with (folder / "items").open("wb") as file:
@@ -210,17 +211,21 @@ class _Recorder:
         self.named: set[str] = set()
         self.sources: dict[str, dict[int, str]] = {}
 
-    def dumps(self, name: str, value: object) -> bytes:
-        """Pickle a value.
+    def dumps(
+        self, name: str, function: Callable[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> bytes:
+        """Pickle a call, or without a function only its arguments by position.
 
         Raises:
-            InvalidSpec: It cannot be pickled.
+            InvalidSpec: Something cannot be pickled; says what.
         """
+        value = tuple(args) if function is None else (function, tuple(args), dict(kwargs))
         file = io.BytesIO()
         try:
             _pickler(file, self).dump(value)
         except Exception as error:  # pickling runs the objects' own code
-            text = f"cannot be packed: {type(error).__name__}: {error}"
+            culprits = ", ".join(_culprits(function, args, kwargs)) or "something in it"
+            text = f"cannot be packed: {type(error).__name__}: {error}. The trouble is {culprits}"
             advice = "pass what can be pickled, such as a file's name and not the open file"
             raise InvalidSpec([(name, f"{text}; {advice}")]) from error
         return file.getvalue()
@@ -254,6 +259,31 @@ class _Recorder:
         numbers = {number for _, _, number in code.co_lines() if number} | {code.co_firstlineno}
         kept = self.sources.setdefault(code.co_filename, {})
         kept.update({number: lines[number - 1] for number in numbers if number <= len(lines)})
+
+
+def _culprits(function: Callable[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """What cannot be pickled: arguments, and variables that the function takes from around it."""
+    parts = {f"argument {number}": value for number, value in enumerate(args, 1)}
+    parts.update({f"argument {name!r}": value for name, value in kwargs.items()})
+    while isinstance(function, functools.partial):
+        parts.update(
+            {f"{part!r}, which is bound to it,": part for part in (*function.args, *function.keywords.values())}
+        )
+        function = function.func
+    if inspect.isfunction(function):
+        around = inspect.getclosurevars(function)
+        parts.update(
+            {f"the variable {name!r}": value for name, value in {**around.globals, **around.nonlocals}.items()}
+        )
+    return [label for label, value in parts.items() if not _can_be_pickled(value)]
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        _pickler(io.BytesIO(), _Recorder()).dump(value)
+    except Exception:  # noqa: BLE001 - whatever it is
+        return False
+    return True
 
 
 def _pickler(file: BinaryIO, recorder: _Recorder) -> pickle.Pickler:

@@ -38,6 +38,9 @@ RESULT = FOLDER + "/result"
 STOPPED = 143
 """The exit code of a function that was stopped by a signal, as a shell tells it."""
 
+OWN_FILES = {__file__}
+"""The files whose frames no traceback begins with: those that only lead to the function."""
+
 _LONGEST = 64_000
 """Characters of a traceback that are kept."""
 
@@ -338,13 +341,13 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback without the frames that are this file's own."""
+    """The traceback without the frames that only lead to the function."""
     import traceback
 
     trace = error.__traceback__
     between = os.sep + "asyncio" + os.sep
     while trace is not None and (
-        trace.tb_frame.f_code.co_filename == __file__ or between in trace.tb_frame.f_code.co_filename
+        trace.tb_frame.f_code.co_filename in OWN_FILES or between in trace.tb_frame.f_code.co_filename
     ):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))

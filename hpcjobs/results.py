@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs import inside, waiting
-from hpcjobs.errors import NotFound, ResultError, ResultTooLarge
+from hpcjobs.errors import JobNotFound, NotFound, ResultError, ResultTooLarge
 from hpcjobs.functions import Outcome, outcome_of
 from hpcjobs.lifecycle import JobState
 from hpcjobs.protocol import Op, run
@@ -67,6 +67,8 @@ def _fetch(service: Service, info: JobInfo, path: str) -> Op[io.BytesIO | None]:
     while True:
         try:
             chunk = yield from service.file(info.id, path, offset=data.tell(), length=_PIECE if etag else _SMALL)
+        except JobNotFound:
+            raise
         except NotFound:
             return None
         if etag is None:

@@ -10,7 +10,10 @@ from typing import Any, BinaryIO
 import pydantic_core
 
 from hpcjobs import inside
+from hpcjobs_server import tasks
 from hpcjobs_server.tasks import Task, TaskError, Tasks
+
+inside.OWN_FILES.update({__file__, tasks.__file__})
 
 
 def main(order_file: str) -> int:

@@ -334,8 +334,20 @@ def test_what_cannot_be_called_so_is_said_before_it_is_sent(tmp_path: Path) -> N
 
 
 def test_what_cannot_be_pickled_is_said_before_it_is_sent(tmp_path: Path) -> None:
+    """With the name of what is in the way: an argument, or a variable that the function uses."""
+    lock = threading.Lock()
     with pytest.raises(InvalidSpec, match=r"add: cannot be packed: TypeError: cannot pickle '_thread.lock' object"):
-        pack(tmp_path, add, (threading.Lock(),), {})
+        pack(tmp_path, add, (lock,), {})
+    for call, culprit in (
+        ((add, (1, lock), {}), "argument 2"),
+        ((add, (1,), {"y": lock}), "argument 'y'"),
+        ((lambda: bool(lock.locked()), (), {}), "the variable 'lock'"),
+        ((functools.partial(add, lock), (), {}), "bound to it"),
+    ):
+        with pytest.raises(InvalidSpec, match=f"The trouble is .*{culprit}"):
+            pack(tmp_path, *call)
+    with pytest.raises(InvalidSpec, match=r"item 1: add: cannot be packed: .*argument 1"):
+        pack_map(tmp_path, add, [(1,), (lock,)])
 
 
 @pytest.mark.parametrize("python", ["", [], [""], 3, [3]])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpcjobs import inside, results
-from hpcjobs.errors import JobCancelled, JobFailed, ResultError, ResultTooLarge
+from hpcjobs.errors import JobCancelled, JobFailed, JobNotFound, ResultError, ResultTooLarge
 from hpcjobs.models import JobInfo
 from hpcjobs.protocol import Response
 from hpcjobs.services.reference import ReferenceService
@@ -90,6 +90,12 @@ def test_a_function_without_a_result_is_an_error(script, reply):
         script.play(results.result(SERVICE, info()), reply(404, {"code": "file_not_found", "detail": "no such file"}))
     with pytest.raises(ResultError, match="cannot be read"):
         script.play(results.result(SERVICE, info()), piece(b"no header\n", 0, 100))
+
+
+def test_a_job_that_is_gone_is_told_as_such(script, reply):
+    gone = reply(404, {"code": "job_not_found", "detail": "no such job"})
+    with pytest.raises(JobNotFound):
+        script.play(results.result(SERVICE, info()), gone)
 
 
 @pytest.mark.parametrize("data", [None, written("x"), b"junk"])

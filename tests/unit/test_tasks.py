@@ -194,8 +194,9 @@ def test_the_result_is_json_and_an_error_is_told(
         return outcome_of(JobInfo(id="7", state="FINISHED"), data, trusted=False).get()
 
     assert run("day", n=2) == {"day": "2026-05-02"}
-    with pytest.raises(RemoteError, match="day is out of range"):
+    with pytest.raises(RemoteError, match="day is out of range") as caught:
         run("day", n=77)
+    assert caught.value.traceback.splitlines()[1].endswith("in day")  # nothing of ours stands before it
     with pytest.raises(RemoteError, match="the result, a object, cannot be sent"):
         run("lock")
     with pytest.raises(RemoteError, match="this worker has no task 'other'"):
