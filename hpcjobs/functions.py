@@ -271,10 +271,10 @@ def _culprits(function: Callable[..., Any] | None, args: Sequence[Any], kwargs: 
         )
         function = function.func
     if inspect.isfunction(function):
-        around = inspect.getclosurevars(function)
-        parts.update(
-            {f"the variable {name!r}": value for name, value in {**around.globals, **around.nonlocals}.items()}
-        )
+        with contextlib.suppress(TypeError, ValueError):  # a variable that has no value yet
+            around = inspect.getclosurevars(function)
+            variables = {**around.globals, **around.nonlocals}
+            parts.update({f"the variable {name!r}": value for name, value in variables.items()})
     return [label for label, value in parts.items() if not _can_be_pickled(value)]
 
 
