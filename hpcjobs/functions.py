@@ -266,9 +266,8 @@ def _culprits(function: Callable[..., Any] | None, args: Sequence[Any], kwargs: 
     parts = {f"argument {number}": value for number, value in enumerate(args, 1)}
     parts.update({f"argument {name!r}": value for name, value in kwargs.items()})
     while isinstance(function, functools.partial):
-        parts.update(
-            {f"{part!r}, which is bound to it,": part for part in (*function.args, *function.keywords.values())}
-        )
+        bound = (*function.args, *function.keywords.values())
+        parts.update({f"the {type(value).__name__} that is bound to it": value for value in bound})
         function = function.func
     if inspect.isfunction(function):
         with contextlib.suppress(TypeError, ValueError):  # a variable that has no value yet

@@ -4,9 +4,11 @@ A module offers the names in its ``__all__``, and without that every public func
 the operator's runs: the arguments are data, checked against the function's signature before the job is accepted.
 
 Example:
-    >>> task = Task("power", pow)  # doctest: +SKIP
-    >>> task.info().parameters["required"]  # doctest: +SKIP
-    ['base', 'exp']
+    >>> def scale(value: float, by: float = 2.0) -> float:
+    ...     return by * value
+    >>> task = Task("scale", scale)
+    >>> task.check({"value": "many"})[0][0], task.call({"value": 3})
+    ('args.value', 6.0)
 """
 
 from __future__ import annotations
