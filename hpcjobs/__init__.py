@@ -19,6 +19,15 @@ from hpcjobs._version import __version__
 # editors would then not look at the names below.
 TYPE_CHECKING = bool(0)
 if TYPE_CHECKING:
+    from hpcjobs.actions import (
+        DeleteOutcome,
+        DeleteResult,
+        RetryOutcome,
+        RetryResult,
+        UpdateOutcome,
+        UpdateResult,
+    )
+    from hpcjobs.arrays import ArrayInfo
     from hpcjobs.client import AsyncClient, Client, connect, connect_async
     from hpcjobs.errors import (
         AuthenticationError,
@@ -58,11 +67,13 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from hpcjobs.handles import AsyncJob, Job, as_completed
+    from hpcjobs.job_arrays import AsyncJobArray, JobArray
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
         CancelOutcome,
         CancelResult,
         Capabilities,
+        Dependency,
         JobFilter,
         JobInfo,
         JobSpec,
@@ -73,29 +84,40 @@ if TYPE_CHECKING:
         ServiceInfo,
         TaskInfo,
         TokenInfo,
+        When,
     )
+    from hpcjobs.records import AttemptInfo, Change, History, QueueInfo
     from hpcjobs.retrying import RetryPolicy
 
 __all__ = [
     "Action",
+    "ArrayInfo",
     "AsyncClient",
     "AsyncJob",
+    "AsyncJobArray",
+    "AttemptInfo",
     "AuthenticationError",
     "CancelOutcome",
     "CancelResult",
     "CancelTimeout",
     "Capabilities",
+    "Change",
     "Client",
     "ClientClosed",
     "ConfigError",
     "Conflict",
     "ConnectionLost",
+    "DeleteOutcome",
+    "DeleteResult",
+    "Dependency",
     "EnvironmentMismatch",
+    "History",
     "HpcjobsError",
     "InputError",
     "InvalidRequest",
     "InvalidSpec",
     "Job",
+    "JobArray",
     "JobCancelled",
     "JobFailed",
     "JobFilter",
@@ -112,12 +134,15 @@ __all__ = [
     "OutputFile",
     "PermissionDenied",
     "Progress",
+    "QueueInfo",
     "RateLimited",
     "RemoteError",
     "Resources",
     "ResultError",
     "ResultTooLarge",
+    "RetryOutcome",
     "RetryPolicy",
+    "RetryResult",
     "Scope",
     "ServiceError",
     "ServiceInfo",
@@ -131,7 +156,10 @@ __all__ = [
     "TransportError",
     "UnexpectedAnswer",
     "Unsupported",
+    "UpdateOutcome",
+    "UpdateResult",
     "WaitTimeout",
+    "When",
     "__version__",
     "as_completed",
     "connect",
@@ -139,13 +167,24 @@ __all__ = [
 ]
 
 _HOMES = {
+    "actions": (
+        "DeleteOutcome",
+        "DeleteResult",
+        "RetryOutcome",
+        "RetryResult",
+        "UpdateOutcome",
+        "UpdateResult",
+    ),
+    "arrays": ("ArrayInfo",),
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
     "handles": ("AsyncJob", "Job", "as_completed"),
+    "job_arrays": ("AsyncJobArray", "JobArray"),
     "lifecycle": ("Action", "JobState"),
     "models": (
         "CancelOutcome",
         "CancelResult",
         "Capabilities",
+        "Dependency",
         "JobFilter",
         "JobInfo",
         "JobSpec",
@@ -156,7 +195,9 @@ _HOMES = {
         "ServiceInfo",
         "TaskInfo",
         "TokenInfo",
+        "When",
     ),
+    "records": ("AttemptInfo", "Change", "History", "QueueInfo"),
     "retrying": ("RetryPolicy",),
 }
 """Where the public names live; all others are errors."""

@@ -18,12 +18,18 @@ from hpcjobs.errors import (
     Unsupported,
 )
 from hpcjobs.lifecycle import Action, JobState
-from hpcjobs.models import MAX_REASON, CancelOutcome, CancelResult, JobInfo, JobQueryAnswer
+from hpcjobs.models import MAX_REASON, CancelOutcome, CancelResult, JobFilter, JobInfo, JobQueryAnswer
 from hpcjobs.protocol import Op, sleep
 from hpcjobs.services.base import Service
 
 Learn = Callable[[JobInfo], object]
 """Told each info as it comes."""
+
+IS_ARRAY = "is_array"
+"""What a service says of an id that is no job's but an array's."""
+
+LOOKED_AT = 100
+"""Most jobs that are looked at before they are cancelled, where the service looks by itself."""
 
 SEND_AGAIN = 60.0
 """Seconds after which a cancel is sent again, where the service can lose one."""
@@ -75,7 +81,15 @@ def cancel(
         JobVanished: The service forgot the job while it was being confirmed.
     """
     _check(service, reason, abort=abort, confirm=confirm)
-    info = yield from service.get(job_id)
+    try:
+        info = yield from service.get(job_id)
+    except JobNotFound as error:
+        if error.code != IS_ARRAY:
+            raise
+        [result] = yield from cancel_many(
+            service, [job_id], reason=reason, abort=abort, delete=delete, confirm=confirm, strict=strict, clock=clock
+        )
+        return result
     if learn is not None:
         learn(info)
     if not info.state.allows(Action.CANCEL):
@@ -93,33 +107,73 @@ def cancel(
 
 def cancel_many(
     service: Service,
-    ids: Sequence[str],
+    ids: Sequence[str] | JobFilter,
     *,
     reason: str | None = None,
     abort: bool = True,
     delete: bool = False,
+    confirm: float | None = None,
+    strict: bool = False,
     learn: Learn | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Op[list[CancelResult]]:
     """Cancel many jobs; one bad id spoils nothing.
 
+    They are looked at first, and those that have ended are not asked for. Where the service decides each by the state
+    that it has at that very moment, many are not looked at: that would tell nothing more, and cost more than the rest.
+
     Args:
         service: Where the jobs are.
-        ids: Which jobs.
+        ids: Which jobs or arrays; or a filter, which means those that have not ended.
         reason: Why, at most 1,024 characters.
         abort: Whether jobs that have started are asked to stop.
         delete: Remove the records of jobs that never started.
+        confirm: Seconds to wait until all have ended; None to return as soon as the service has taken the request.
+        strict: Raise where one of them was not cancelled.
         learn: Told everything that is learnt of the jobs; it costs a look at those that ended at once.
+        clock: Seconds that only grow.
 
     Returns:
-        One result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND.
+        One result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND. With a filter, one per job
+        that it means.
 
     Raises:
-        InvalidSpec: The reason is too long; nothing was sent.
+        InvalidSpec: The reason is too long, or the filter has no condition; nothing was sent.
         Unsupported: The service cannot leave a started job alone (``abort=False``); nothing was sent.
+        NotCancelled: ``strict=True`` and one was not cancelled.
+        CancelTimeout: ``confirm`` seconds have gone by and one had not ended; the requests stand.
     """
-    _check(service, reason, abort=abort, confirm=None)
-    if not ids:
+    _check(service, reason, abort=abort, confirm=confirm)
+    if isinstance(ids, JobFilter):
+        if ids.empty:
+            raise InvalidSpec([("", "name jobs, or at least one condition; to mean all jobs, list all states")])
+        results = yield from service.cancel_where(ids, reason=reason, abort=abort, delete=delete)
+        if learn is not None and results:
+            for info in (yield from _look(service, [result.job_id for result in results])).items:
+                learn(info)
+    elif not ids:
         return []
+    elif service.capabilities.atomic and len(ids) > LOOKED_AT:
+        results = yield from service.cancel(ids, reason=reason, abort=abort, delete=delete)
+        _check_count(service, len(ids), len(results))
+        if learn is not None:
+            for info in (yield from _look(service, ids)).items:
+                learn(info)
+    else:
+        results = yield from _look_and_cancel(service, ids, reason, learn, abort=abort, delete=delete)
+    if confirm is not None:
+        results = yield from _confirm_many(service, results, learn, seconds=confirm, clock=clock)
+    if strict:
+        for result in results:
+            if not result.accepted:
+                raise NotCancelled(result)
+    return results
+
+
+def _look_and_cancel(
+    service: Service, ids: Sequence[str], reason: str | None, learn: Learn | None, *, abort: bool, delete: bool
+) -> Op[list[CancelResult]]:
+    """Look at all of them, and ask only for those that have not ended."""
     wanted = list(dict.fromkeys(ids))
     answer = yield from service.get_many(wanted)
     known = {info.id: info for info in answer.items}
@@ -127,18 +181,90 @@ def cancel_many(
         for info in answer.items:
             learn(info)
     results: dict[str, CancelResult] = {
-        job_id: CancelResult(job_id=job_id, outcome=CancelOutcome.NOT_FOUND, reason=reason) for job_id in answer.missing
+        job_id: CancelResult(job_id=job_id, outcome=CancelOutcome.NOT_FOUND, reason=reason)
+        for job_id in answer.missing
+        if job_id not in answer.arrays
     }
     results.update({info.id: _already(info, reason) for info in answer.items if not info.state.allows(Action.CANCEL)})
     # An id that was neither found nor missed is one that the service spells in another way: it knows best.
     active = [job_id for job_id in wanted if job_id not in results]
     if active:
         sent = yield from service.cancel(active, reason=reason, abort=abort, delete=delete)
-        if len(sent) != len(active):
-            raise UnexpectedAnswer(f"{service.name} was asked to cancel {len(active)} jobs and told of {len(sent)}")
+        _check_count(service, len(active), len(sent))
         told = dict(zip(active, sent, strict=True))
+        results.update((job_id, result) for job_id, result in told.items() if result.jobs is not None)
+        told = {job_id: result for job_id, result in told.items() if result.jobs is None}
         results.update((yield from _completed(service, known, told, reason, learn, delete=delete)))
     return [results[job_id] for job_id in ids]
+
+
+def _check_count(service: Service, asked: int, told: int) -> None:
+    if asked != told:
+        raise UnexpectedAnswer(f"{service.name} was asked to cancel {asked} jobs and told of {told}")
+
+
+def _confirm_many(
+    service: Service,
+    results: Sequence[CancelResult],
+    learn: Learn | None,
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+) -> Op[list[CancelResult]]:
+    """Look until all that were asked to stop have ended, as few times and with as few requests as possible."""
+    jobs: dict[str, list[str]] = {}
+    for result in results:
+        if result.outcome is CancelOutcome.CANCEL_REQUESTED:
+            jobs[result.job_id] = (
+                [result.job_id] if result.jobs is None else (yield from service.jobs_of_array(result.job_id))
+            )
+    going = dict.fromkeys(job_id for ids in jobs.values() for job_id in ids)
+    last: dict[str, JobInfo] = {}
+    start = clock()
+    pause = max(service.capabilities.min_poll, 0.05)
+    while True:
+        if going:
+            try:
+                answer = yield from service.get_many(list(going))
+            except PASSING:
+                answer = JobQueryAnswer(items=[])
+            for info in answer.items:
+                last[info.id] = info
+                if learn is not None:
+                    learn(info)
+                if info.terminal:
+                    going.pop(info.id, None)
+            for job_id in answer.missing:  # it was deleted meanwhile: nothing of it runs
+                going.pop(job_id, None)
+        if not going:
+            break
+        left = start + seconds - clock()
+        if left < INSTANT:
+            first = next(iter(going))
+            result = next(result for result in results if first in jobs.get(result.job_id, ()))
+            info = last.get(first) or JobInfo(id=first, state=result.after or JobState.UNKNOWN)
+            raise CancelTimeout(result, info, seconds, others=len(going) - 1)
+        yield from sleep(min(pause, left))
+        pause = min(pause * 1.5, SLOWEST)
+    return [_confirmed(result, [last[one] for one in jobs.get(result.job_id, ()) if one in last]) for result in results]
+
+
+def _confirmed(result: CancelResult, infos: Sequence[JobInfo]) -> CancelResult:
+    """The result of a request whose jobs have all ended."""
+    if not infos:
+        return result
+    counts = dict(result.jobs or {})
+    for info in infos:
+        outcome = CancelOutcome.CANCELLED if info.state is JobState.CANCELLED else CancelOutcome.FINISHED_FIRST
+        if result.jobs is not None and counts.get(str(CancelOutcome.CANCEL_REQUESTED), 0) > 0:
+            counts[str(CancelOutcome.CANCEL_REQUESTED)] -= 1
+            counts[str(outcome)] = counts.get(str(outcome), 0) + 1
+    good = any(info.state is JobState.CANCELLED for info in infos)
+    outcome = CancelOutcome.CANCELLED if good else CancelOutcome.FINISHED_FIRST
+    changes: dict[str, object] = {"outcome": outcome, "after": max(info.state for info in infos)}
+    if result.jobs is not None:
+        changes["jobs"] = {name: count for name, count in counts.items() if count}
+    return result.model_copy(update=changes)
 
 
 def _check(service: Service, reason: str | None, *, abort: bool, confirm: float | None) -> None:

@@ -6,12 +6,17 @@ import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Union, overload
+
+from pydantic import ValidationError
 
 from hpcjobs import live, operations, profiles, submitting, waiting
+from hpcjobs.arrays import ArrayOrder
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.handles import AsyncJob, Job, _teach
-from hpcjobs.models import JobFilter, JobInfo, JobSpec, TokenOrder
+from hpcjobs.job_arrays import AsyncJobArray, JobArray
+from hpcjobs.models import JobFilter, JobInfo, JobSpec, TokenOrder, problems_of
+from hpcjobs.records import QueueOrder
 from hpcjobs.services import find_service
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
 from hpcjobs.submitting import given
@@ -21,10 +26,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Never, Self, Unpack
 
+    from hpcjobs.acting import Changes
+    from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
+    from hpcjobs.cancelling import Learn
     from hpcjobs.functions import Python
     from hpcjobs.inputs import Inputs
     from hpcjobs.lifecycle import JobState
     from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TaskInfo, TokenInfo
+    from hpcjobs.records import QueueInfo
     from hpcjobs.retrying import RetryPolicy
     from hpcjobs.services.base import Service
 
@@ -38,10 +47,21 @@ Length = Union[str, float, "dt.timedelta"]
 """A length of time: ``"90s"``, ``"10m"``, ``"1h30m"``, ``"2d"``, ``"D-HH:MM:SS"``, or seconds."""
 
 
-class Options(TypedDict, total=False):
-    """The options of a job, as ``submit`` takes them."""
+class Conditions(TypedDict, total=False):
+    """Which jobs are meant; all that is given must hold."""
 
-    inputs: Inputs
+    state: JobState | str | Iterable[JobState | str] | None
+    tag: str | Iterable[str] | None
+    name: str | None
+    queue: str | None
+    array: str | None
+    created_after: dt.datetime | str | None
+    created_before: dt.datetime | str | None
+
+
+class JobOptions(TypedDict, total=False):
+    """What can be asked of a job beside its command: see :meth:`Client.submit`."""
+
     name: str | None
     tags: Sequence[str] | None
     cores: int | None
@@ -52,10 +72,15 @@ class Options(TypedDict, total=False):
     priority: int | None
     grace: Length | None
     max_attempts: int | None
+    backoff: Length | None
+    retry_on: Sequence[int] | None
+    after: Iterable[Any] | None
+    start_at: dt.datetime | str | None
+    start_in: Length | None
+    expires_in: Length | None
     requeue: bool | None
     stderr: StderrMode | str | None
     meta: Mapping[str, Any] | None
-    key: str | None
 
 
 class _Client(Generic[S]):
@@ -132,7 +157,9 @@ class Client(_Client[Session]):
         self.close()
 
     @overload
-    def submit(self, command: Command, **options: Unpack[Options]) -> Job: ...
+    def submit(
+        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+    ) -> Job: ...
 
     @overload
     def submit(self, command: Callable[..., Coroutine[Any, Any, R]], *arguments: Any, **keywords: Any) -> Job[R]: ...
@@ -141,7 +168,15 @@ class Client(_Client[Session]):
     def submit(self, command: Callable[..., R], *arguments: Any, **keywords: Any) -> Job[R]: ...
 
     @overload
-    def submit(self, *, task: str, args: Mapping[str, Any] | None = None, **options: Unpack[Options]) -> Job[Any]: ...
+    def submit(
+        self,
+        *,
+        task: str,
+        args: Mapping[str, Any] | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job[Any]: ...
 
     def submit(
         self,
@@ -161,6 +196,12 @@ class Client(_Client[Session]):
         priority: int | None = None,
         grace: Length | None = None,
         max_attempts: int | None = None,
+        backoff: Length | None = None,
+        retry_on: Sequence[int] | None = None,
+        after: Iterable[Any] | None = None,
+        start_at: dt.datetime | str | None = None,
+        start_in: Length | None = None,
+        expires_in: Length | None = None,
         requeue: bool | None = None,
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -188,6 +229,13 @@ class Client(_Client[Session]):
             priority: Higher goes first; 0 unless said otherwise.
             grace: How long the job may take to end when it is asked to stop; 30 seconds unless said otherwise.
             max_attempts: How often the job may run in all, if it fails by itself.
+            backoff: The pause before the second attempt, doubled before each further one.
+            retry_on: The exit codes that are worth another attempt; any failure unless said otherwise.
+            after: The jobs (handles, arrays or ids) that must have ended well before this one runs; ``(job, "any")``
+                for one that may end in any way, ``(job, "failed")`` for one that must not end well.
+            start_at: Not before.
+            start_in: Not before so much time has gone by.
+            expires_in: A job that has not started after so much time is FAILED.
             requeue: Whether the job runs again, once, if its worker was lost; True unless said otherwise.
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
@@ -225,6 +273,12 @@ class Client(_Client[Session]):
             priority=priority,
             grace=grace,
             max_attempts=max_attempts,
+            backoff=backoff,
+            retry_on=retry_on,
+            after=None if after is None else list(after),
+            start_at=start_at,
+            start_in=start_in,
+            expires_in=expires_in,
             requeue=requeue,
             stderr=stderr,
             meta=meta,
@@ -250,6 +304,7 @@ class Client(_Client[Session]):
         tag: str | Iterable[str] | None = None,
         name: str | None = None,
         queue: str | None = None,
+        array: str | None = None,
         created_after: dt.datetime | str | None = None,
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
@@ -262,6 +317,7 @@ class Client(_Client[Session]):
             tag: One or more tags; a job has all of them.
             name: The whole name; ``*`` stands for anything.
             queue: The queue.
+            array: The id of an array: its jobs.
             created_after: Only jobs from then on.
             created_before: Only jobs until then.
             limit: At most so many.
@@ -279,6 +335,7 @@ class Client(_Client[Session]):
             tag=tag,
             name=name,
             queue=queue,
+            array=array,
             created_after=created_after,
             created_before=created_before,
         )
@@ -320,33 +377,249 @@ class Client(_Client[Session]):
 
     def cancel_many(
         self,
-        jobs: Iterable[Job[Any] | str],
+        jobs: Iterable[Job[Any] | str] | None = None,
         *,
         reason: str | None = None,
         abort: bool = True,
         delete: bool = False,
+        confirm: float | None = None,
+        strict: bool = False,
+        **where: Unpack[Conditions],
     ) -> list[CancelResult]:
         """Cancel many jobs in as few requests as the service allows.
 
         Args:
-            jobs: Handles or ids.
+            jobs: Handles or ids, of jobs or of arrays.
             reason: Why, for everyone who sees the jobs; at most 1,024 characters.
             abort: Whether jobs that have started are asked to stop.
             delete: Remove the records of jobs that never ran.
+            confirm: Seconds to wait until all have ended; None not to wait.
+            strict: Raise where one of them was not cancelled.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, jobs that have not ended are
+                meant.
 
         Returns:
             What happened to each, in the order of the jobs; one that is not known has the outcome NOT_FOUND.
 
         Raises:
-            InvalidSpec: The reason is too long; nothing was sent.
+            InvalidSpec: Neither jobs nor a condition was given, or both, or the reason is too long; nothing was sent.
+            CancelTimeout: One had not stopped within ``confirm`` seconds; the requests stand.
+            NotCancelled: One was not cancelled, and ``strict`` was given.
             Unsupported: The service cannot do what was asked.
         """
-        handles = _handles(jobs, self._session, Job)
-        ids = [handle.id for handle in handles]
+        jobs = _listed(jobs)
+        chosen = _chosen(jobs, where, self._session, Job)
         order = operations.cancel_many(
-            self.service, ids, reason=reason, abort=abort, delete=delete, learn=_teach(handles)
+            self.service,
+            chosen,
+            reason=reason,
+            abort=abort,
+            delete=delete,
+            confirm=confirm,
+            strict=strict,
+            learn=_teach_given(jobs),
         )
         return self._session.run(order)
+
+    def submit_many(
+        self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
+    ) -> list[Job[Any]]:
+        """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
+
+        Args:
+            specs: One per job: a command, a ``JobSpec``, or the fields of one as a dict. In ``after`` a number stands
+                for another job of this call.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes the jobs twice.
+
+        Returns:
+            Handles to the jobs, in the order of the specs.
+
+        Raises:
+            InvalidSpec: A job cannot be asked for; says which and why. Nothing was sent.
+            InvalidRequest: A job is to wait for one that is not there, or the jobs wait for each other in a ring.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+        """
+        asked = _many_asked(specs)
+        infos = self._session.run(operations.submit_many(self.service, asked, inputs=inputs, key=key))
+        return [Job(self._session, info) for info in infos]
+
+    def submit_array(
+        self,
+        command: Command,
+        *,
+        over: Iterable[Any] | None = None,
+        array: int | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray:
+        """Submit an array in one call: many jobs of one spec.
+
+        In the command ``{name}`` stands for ``name`` of an item that is a dict, ``{item}`` for any other item, and
+        ``{index}`` for the index, from 0. Each job finds its index in ``HPCJOBS_ARRAY_INDEX`` and its item, as JSON,
+        in ``HPCJOBS_ITEM``.
+
+        Args:
+            command: As for :meth:`submit`.
+            over: One job per item; anything JSON.
+            array: How many jobs, in place of ``over``.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes a second array.
+            **options: As for :meth:`submit`.
+
+        Returns:
+            A handle to all of them.
+
+        Raises:
+            InvalidSpec: The array cannot be asked for; says what is wrong. Nothing was sent.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+            Unsupported: The service has no arrays.
+
+        Example:
+            >>> sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])  # doctest: +SKIP
+        """
+        order = _array_asked(command, over, array, options)
+        info, jobs = self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
+        return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
+
+    def array(self, array_id: str) -> JobArray:
+        """A handle to an array by its id, from this or any other process.
+
+        Args:
+            array_id: The array's id; a job of it has it as ``job.info.array_id``.
+
+        Raises:
+            NotFound: There is no such array, or it is another's.
+            Unsupported: The service has no arrays.
+        """
+        info, jobs = self._session.run(operations.look_at_array(self.service, array_id))
+        return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
+
+    def retry(self, job: Job[Any] | str) -> RetryResult:
+        """Run a job again, at once; see :meth:`Job.retry`.
+
+        Args:
+            job: A handle or an id.
+
+        Raises:
+            Conflict: The job runs.
+            JobNotFound: There is no such job, or it is another's.
+            Unsupported: The service runs no job again.
+        """
+        return _handle(job, self._session, Job).retry()
+
+    def retry_many(
+        self, jobs: Iterable[Job[Any] | str] | None = None, **where: Unpack[Conditions]
+    ) -> list[RetryResult]:
+        """Run many jobs again, in as few requests as the service allows; those that run are left alone.
+
+        Args:
+            jobs: Handles or ids, of jobs or of arrays.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, jobs that are FAILED or
+                CANCELLED are meant.
+
+        Returns:
+            What happened to each.
+
+        Raises:
+            InvalidSpec: Neither jobs nor a condition was given, or both.
+            Unsupported: The service runs no job again.
+        """
+        jobs = _listed(jobs)
+        chosen = _chosen(jobs, where, self._session, Job)
+        return self._session.run(operations.retry_many(self.service, chosen, learn=_teach_given(jobs)))
+
+    def update(self, job: Job[Any] | str, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
+        """Change a job; see :meth:`Job.update`.
+
+        Args:
+            job: A handle or an id.
+            changes: What is to be different, by name, or a function that is given the job's info and returns that.
+            **fields: The same by keyword.
+
+        Raises:
+            InvalidSpec: The changes make no job; nothing was changed.
+            Conflict: The job has started, and the changes would mislead.
+            JobNotFound: There is no such job, or it is another's.
+            Unsupported: The service changes no jobs.
+        """
+        return _handle(job, self._session, Job).update(changes, **fields)
+
+    def update_many(
+        self, jobs: Iterable[Job[Any] | str] | None = None, changes: Changes | None = None, **where: Unpack[Conditions]
+    ) -> list[UpdateResult]:
+        """Change many jobs, in as few requests as the service allows; one that refuses spoils nothing.
+
+        Args:
+            jobs: Handles or ids, of jobs or of arrays.
+            changes: What is to be different, by name, or a function that is called with each job's info.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, jobs that have not started
+                are meant.
+
+        Returns:
+            What happened to each.
+
+        Raises:
+            InvalidSpec: Neither jobs nor a condition was given, or both, or the changes make no sense.
+            Unsupported: The service changes no jobs.
+        """
+        jobs = _listed(jobs)
+        chosen = _chosen(jobs, where, self._session, Job)
+        order = operations.update_many(self.service, chosen, changes, learn=_teach_given(jobs))
+        return self._session.run(order)
+
+    def delete(self, job: Job[Any] | str) -> DeleteResult:
+        """Remove a job's record and files; never those of a job that runs.
+
+        Args:
+            job: A handle or an id.
+
+        Raises:
+            Conflict: The job runs; cancel it first.
+            JobNotFound: There is no such job, or it is another's.
+            Unsupported: The service deletes no jobs.
+        """
+        return _handle(job, self._session, Job).delete()
+
+    def delete_many(
+        self, jobs: Iterable[Job[Any] | str] | None = None, **where: Unpack[Conditions]
+    ) -> list[DeleteResult]:
+        """Remove the records and files of many jobs, in as few requests as the service allows; never of one that runs.
+
+        Args:
+            jobs: Handles or ids, of jobs or of arrays.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, all jobs that do not run are
+                meant.
+
+        Returns:
+            What happened to each.
+
+        Raises:
+            InvalidSpec: Neither jobs nor a condition was given, or both.
+            Unsupported: The service deletes no jobs.
+        """
+        chosen = _chosen(jobs, where, self._session, Job)
+        return self._session.run(operations.delete_many(self.service, chosen))
+
+    def watch(self, jobs: Iterable[Job[Any] | str]) -> Iterator[JobInfo]:
+        """Hand out what is known of each job now, and again at every change, until all have ended.
+
+        Changes in quick succession may be handed out as one. Thousands of jobs cost no more requests than one.
+
+        Args:
+            jobs: Handles or ids.
+
+        Returns:
+            An iterator of infos; of each job the last one is final.
+
+        Raises:
+            JobVanished: The service no longer knows one of the jobs.
+            JobNotFound: The service does not know one of the ids.
+            AuthenticationError: The token is no longer good.
+        """
+        handles = _handles(jobs, self._session, Job)
+        return self._session.watch(_seen(handles), learn=_teach(handles))
 
     def wait(
         self,
@@ -394,6 +667,69 @@ class Client(_Client[Session]):
             Unsupported: The service has no named tasks.
         """
         return self._session.run(self.service.tasks())
+
+    def queues(self) -> list[QueueInfo]:
+        """The queues that are set or have jobs, and how many jobs of everybody's each has.
+
+        Raises:
+            Unsupported: The service does not list queues.
+        """
+        return self._session.run(self.service.queues())
+
+    def set_queue(
+        self,
+        name: str,
+        *,
+        paused: bool | None = None,
+        reason: str | None = None,
+        max_running: int | Literal["same"] | None = "same",
+        max_walltime: Length | None = "same",
+    ) -> QueueInfo:
+        """Set a queue; what is not given stays as it is. Needs the scope admin.
+
+        Args:
+            name: The queue.
+            paused: Whether its jobs are held back; those that run go on.
+            reason: Why it is paused.
+            max_running: The most of its jobs that run at once; None for no limit.
+            max_walltime: The longest that its jobs may run, ``"12h"`` or seconds; None for no limit.
+
+        Returns:
+            The queue as it is now.
+
+        Raises:
+            InvalidSpec: An argument makes no sense.
+            PermissionDenied: The own token may not do this.
+            Unsupported: The service's queues cannot be set.
+        """
+        order = _queue_order(paused=paused, reason=reason, max_running=max_running, max_walltime=max_walltime)
+        return self._session.run(self.service.set_queue(name, order))
+
+    def pause_queue(self, name: str, *, reason: str | None = None) -> QueueInfo:
+        """Hold back the jobs of a queue; those that run go on. Needs the scope admin.
+
+        Args:
+            name: The queue.
+            reason: Why, for everyone who sees the queue.
+
+        Raises:
+            PermissionDenied: The own token may not do this.
+            Unsupported: The service's queues cannot be set.
+        """
+        order = _queue_order(paused=True, reason=reason)
+        return self._session.run(self.service.set_queue(name, order))
+
+    def resume_queue(self, name: str) -> QueueInfo:
+        """Let the jobs of a queue run again. Needs the scope admin.
+
+        Args:
+            name: The queue.
+
+        Raises:
+            PermissionDenied: The own token may not do this.
+            Unsupported: The service's queues cannot be set.
+        """
+        return self._session.run(self.service.set_queue(name, _queue_order(paused=False)))
 
     def create_token(
         self,
@@ -496,7 +832,9 @@ class AsyncClient(_Client[AsyncSession]):
         await self.close()
 
     @overload
-    async def submit(self, command: Command, **options: Unpack[Options]) -> AsyncJob: ...
+    async def submit(
+        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+    ) -> AsyncJob: ...
 
     @overload
     async def submit(
@@ -508,7 +846,13 @@ class AsyncClient(_Client[AsyncSession]):
 
     @overload
     async def submit(
-        self, *, task: str, args: Mapping[str, Any] | None = None, **options: Unpack[Options]
+        self,
+        *,
+        task: str,
+        args: Mapping[str, Any] | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
     ) -> AsyncJob[Any]: ...
 
     async def submit(
@@ -529,6 +873,12 @@ class AsyncClient(_Client[AsyncSession]):
         priority: int | None = None,
         grace: Length | None = None,
         max_attempts: int | None = None,
+        backoff: Length | None = None,
+        retry_on: Sequence[int] | None = None,
+        after: Iterable[Any] | None = None,
+        start_at: dt.datetime | str | None = None,
+        start_in: Length | None = None,
+        expires_in: Length | None = None,
         requeue: bool | None = None,
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -556,6 +906,13 @@ class AsyncClient(_Client[AsyncSession]):
             priority: Higher goes first; 0 unless said otherwise.
             grace: How long the job may take to end when it is asked to stop; 30 seconds unless said otherwise.
             max_attempts: How often the job may run in all, if it fails by itself.
+            backoff: The pause before the second attempt, doubled before each further one.
+            retry_on: The exit codes that are worth another attempt; any failure unless said otherwise.
+            after: The jobs (handles, arrays or ids) that must have ended well before this one runs; ``(job, "any")``
+                for one that may end in any way, ``(job, "failed")`` for one that must not end well.
+            start_at: Not before.
+            start_in: Not before so much time has gone by.
+            expires_in: A job that has not started after so much time is FAILED.
             requeue: Whether the job runs again, once, if its worker was lost; True unless said otherwise.
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
@@ -593,6 +950,12 @@ class AsyncClient(_Client[AsyncSession]):
             priority=priority,
             grace=grace,
             max_attempts=max_attempts,
+            backoff=backoff,
+            retry_on=retry_on,
+            after=None if after is None else list(after),
+            start_at=start_at,
+            start_in=start_in,
+            expires_in=expires_in,
             requeue=requeue,
             stderr=stderr,
             meta=meta,
@@ -618,6 +981,7 @@ class AsyncClient(_Client[AsyncSession]):
         tag: str | Iterable[str] | None = None,
         name: str | None = None,
         queue: str | None = None,
+        array: str | None = None,
         created_after: dt.datetime | str | None = None,
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
@@ -630,6 +994,7 @@ class AsyncClient(_Client[AsyncSession]):
             tag: One or more tags; a job has all of them.
             name: The whole name; ``*`` stands for anything.
             queue: The queue.
+            array: The id of an array: its jobs.
             created_after: Only jobs from then on.
             created_before: Only jobs until then.
             limit: At most so many.
@@ -647,6 +1012,7 @@ class AsyncClient(_Client[AsyncSession]):
             tag=tag,
             name=name,
             queue=queue,
+            array=array,
             created_after=created_after,
             created_before=created_before,
         )
@@ -688,33 +1054,252 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def cancel_many(
         self,
-        jobs: Iterable[AsyncJob[Any] | str],
+        jobs: Iterable[AsyncJob[Any] | str] | None = None,
         *,
         reason: str | None = None,
         abort: bool = True,
         delete: bool = False,
+        confirm: float | None = None,
+        strict: bool = False,
+        **where: Unpack[Conditions],
     ) -> list[CancelResult]:
         """Cancel many jobs in as few requests as the service allows.
 
         Args:
-            jobs: Handles or ids.
+            jobs: Handles or ids, of jobs or of arrays.
             reason: Why, for everyone who sees the jobs; at most 1,024 characters.
             abort: Whether jobs that have started are asked to stop.
             delete: Remove the records of jobs that never ran.
+            confirm: Seconds to wait until all have ended; None not to wait.
+            strict: Raise where one of them was not cancelled.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, jobs that have not ended are
+                meant.
 
         Returns:
             What happened to each, in the order of the jobs; one that is not known has the outcome NOT_FOUND.
 
         Raises:
-            InvalidSpec: The reason is too long; nothing was sent.
+            InvalidSpec: Neither jobs nor a condition was given, or both, or the reason is too long; nothing was sent.
+            CancelTimeout: One had not stopped within ``confirm`` seconds; the requests stand.
+            NotCancelled: One was not cancelled, and ``strict`` was given.
             Unsupported: The service cannot do what was asked.
         """
-        handles = _handles(jobs, self._session, AsyncJob)
-        ids = [handle.id for handle in handles]
+        jobs = _listed(jobs)
+        chosen = _chosen(jobs, where, self._session, AsyncJob)
         order = operations.cancel_many(
-            self.service, ids, reason=reason, abort=abort, delete=delete, learn=_teach(handles)
+            self.service,
+            chosen,
+            reason=reason,
+            abort=abort,
+            delete=delete,
+            confirm=confirm,
+            strict=strict,
+            learn=_teach_given(jobs),
         )
         return await self._session.run(order)
+
+    async def submit_many(
+        self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
+    ) -> list[AsyncJob[Any]]:
+        """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
+
+        Args:
+            specs: One per job: a command, a ``JobSpec``, or the fields of one as a dict. In ``after`` a number stands
+                for another job of this call.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes the jobs twice.
+
+        Returns:
+            Handles to the jobs, in the order of the specs.
+
+        Raises:
+            InvalidSpec: A job cannot be asked for; says which and why. Nothing was sent.
+            InvalidRequest: A job is to wait for one that is not there, or the jobs wait for each other in a ring.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+        """
+        asked = _many_asked(specs)
+        infos = await self._session.run(operations.submit_many(self.service, asked, inputs=inputs, key=key))
+        return [AsyncJob(self._session, info) for info in infos]
+
+    async def submit_array(
+        self,
+        command: Command,
+        *,
+        over: Iterable[Any] | None = None,
+        array: int | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray:
+        """Submit an array in one call: many jobs of one spec.
+
+        In the command ``{name}`` stands for ``name`` of an item that is a dict, ``{item}`` for any other item, and
+        ``{index}`` for the index, from 0. Each job finds its index in ``HPCJOBS_ARRAY_INDEX`` and its item, as JSON,
+        in ``HPCJOBS_ITEM``.
+
+        Args:
+            command: As for :meth:`submit`.
+            over: One job per item; anything JSON.
+            array: How many jobs, in place of ``over``.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes a second array.
+            **options: As for :meth:`submit`.
+
+        Returns:
+            A handle to all of them.
+
+        Raises:
+            InvalidSpec: The array cannot be asked for; says what is wrong. Nothing was sent.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+            Unsupported: The service has no arrays.
+
+        Example:
+            >>> sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])  # doctest: +SKIP
+        """
+        order = _array_asked(command, over, array, options)
+        info, jobs = await self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
+        return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
+
+    async def array(self, array_id: str) -> AsyncJobArray:
+        """A handle to an array by its id, from this or any other process.
+
+        Args:
+            array_id: The array's id; a job of it has it as ``job.info.array_id``.
+
+        Raises:
+            NotFound: There is no such array, or it is another's.
+            Unsupported: The service has no arrays.
+        """
+        info, jobs = await self._session.run(operations.look_at_array(self.service, array_id))
+        return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
+
+    async def retry(self, job: AsyncJob[Any] | str) -> RetryResult:
+        """Run a job again, at once; see :meth:`Job.retry`.
+
+        Args:
+            job: A handle or an id.
+
+        Raises:
+            Conflict: The job runs.
+            JobNotFound: There is no such job, or it is another's.
+            Unsupported: The service runs no job again.
+        """
+        return await _handle(job, self._session, AsyncJob).retry()
+
+    async def retry_many(
+        self, jobs: Iterable[AsyncJob[Any] | str] | None = None, **where: Unpack[Conditions]
+    ) -> list[RetryResult]:
+        """Run many jobs again, in as few requests as the service allows; those that run are left alone.
+
+        Args:
+            jobs: Handles or ids, of jobs or of arrays.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, jobs that are FAILED or
+                CANCELLED are meant.
+
+        Returns:
+            What happened to each.
+
+        Raises:
+            InvalidSpec: Neither jobs nor a condition was given, or both.
+            Unsupported: The service runs no job again.
+        """
+        jobs = _listed(jobs)
+        chosen = _chosen(jobs, where, self._session, AsyncJob)
+        return await self._session.run(operations.retry_many(self.service, chosen, learn=_teach_given(jobs)))
+
+    async def update(self, job: AsyncJob[Any] | str, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
+        """Change a job; see :meth:`Job.update`.
+
+        Args:
+            job: A handle or an id.
+            changes: What is to be different, by name, or a function that is given the job's info and returns that.
+            **fields: The same by keyword.
+
+        Raises:
+            InvalidSpec: The changes make no job; nothing was changed.
+            Conflict: The job has started, and the changes would mislead.
+            JobNotFound: There is no such job, or it is another's.
+            Unsupported: The service changes no jobs.
+        """
+        return await _handle(job, self._session, AsyncJob).update(changes, **fields)
+
+    async def update_many(
+        self,
+        jobs: Iterable[AsyncJob[Any] | str] | None = None,
+        changes: Changes | None = None,
+        **where: Unpack[Conditions],
+    ) -> list[UpdateResult]:
+        """Change many jobs, in as few requests as the service allows; one that refuses spoils nothing.
+
+        Args:
+            jobs: Handles or ids, of jobs or of arrays.
+            changes: What is to be different, by name, or a function that is called with each job's info.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, jobs that have not started
+                are meant.
+
+        Returns:
+            What happened to each.
+
+        Raises:
+            InvalidSpec: Neither jobs nor a condition was given, or both, or the changes make no sense.
+            Unsupported: The service changes no jobs.
+        """
+        jobs = _listed(jobs)
+        chosen = _chosen(jobs, where, self._session, AsyncJob)
+        order = operations.update_many(self.service, chosen, changes, learn=_teach_given(jobs))
+        return await self._session.run(order)
+
+    async def delete(self, job: AsyncJob[Any] | str) -> DeleteResult:
+        """Remove a job's record and files; never those of a job that runs.
+
+        Args:
+            job: A handle or an id.
+
+        Raises:
+            Conflict: The job runs; cancel it first.
+            JobNotFound: There is no such job, or it is another's.
+            Unsupported: The service deletes no jobs.
+        """
+        return await _handle(job, self._session, AsyncJob).delete()
+
+    async def delete_many(
+        self, jobs: Iterable[AsyncJob[Any] | str] | None = None, **where: Unpack[Conditions]
+    ) -> list[DeleteResult]:
+        """Remove the records and files of many jobs, in as few requests as the service allows; never of one that runs.
+
+        Args:
+            jobs: Handles or ids, of jobs or of arrays.
+            **where: Or conditions, as for :meth:`jobs`: all must hold. Without ``state``, all jobs that do not run are
+                meant.
+
+        Returns:
+            What happened to each.
+
+        Raises:
+            InvalidSpec: Neither jobs nor a condition was given, or both.
+            Unsupported: The service deletes no jobs.
+        """
+        chosen = _chosen(jobs, where, self._session, AsyncJob)
+        return await self._session.run(operations.delete_many(self.service, chosen))
+
+    def watch(self, jobs: Iterable[AsyncJob[Any] | str]) -> AsyncIterator[JobInfo]:
+        """Hand out what is known of each job now, and again at every change, until all have ended.
+
+        Changes in quick succession may be handed out as one. Thousands of jobs cost no more requests than one.
+
+        Args:
+            jobs: Handles or ids.
+
+        Returns:
+            An iterator of infos; of each job the last one is final.
+
+        Raises:
+            JobVanished: The service no longer knows one of the jobs.
+            JobNotFound: The service does not know one of the ids.
+            AuthenticationError: The token is no longer good.
+        """
+        handles = _handles(jobs, self._session, AsyncJob)
+        return self._session.watch(_seen(handles), learn=_teach(handles))
 
     async def wait(
         self,
@@ -762,6 +1347,69 @@ class AsyncClient(_Client[AsyncSession]):
             Unsupported: The service has no named tasks.
         """
         return await self._session.run(self.service.tasks())
+
+    async def queues(self) -> list[QueueInfo]:
+        """The queues that are set or have jobs, and how many jobs of everybody's each has.
+
+        Raises:
+            Unsupported: The service does not list queues.
+        """
+        return await self._session.run(self.service.queues())
+
+    async def set_queue(
+        self,
+        name: str,
+        *,
+        paused: bool | None = None,
+        reason: str | None = None,
+        max_running: int | Literal["same"] | None = "same",
+        max_walltime: Length | None = "same",
+    ) -> QueueInfo:
+        """Set a queue; what is not given stays as it is. Needs the scope admin.
+
+        Args:
+            name: The queue.
+            paused: Whether its jobs are held back; those that run go on.
+            reason: Why it is paused.
+            max_running: The most of its jobs that run at once; None for no limit.
+            max_walltime: The longest that its jobs may run, ``"12h"`` or seconds; None for no limit.
+
+        Returns:
+            The queue as it is now.
+
+        Raises:
+            InvalidSpec: An argument makes no sense.
+            PermissionDenied: The own token may not do this.
+            Unsupported: The service's queues cannot be set.
+        """
+        order = _queue_order(paused=paused, reason=reason, max_running=max_running, max_walltime=max_walltime)
+        return await self._session.run(self.service.set_queue(name, order))
+
+    async def pause_queue(self, name: str, *, reason: str | None = None) -> QueueInfo:
+        """Hold back the jobs of a queue; those that run go on. Needs the scope admin.
+
+        Args:
+            name: The queue.
+            reason: Why, for everyone who sees the queue.
+
+        Raises:
+            PermissionDenied: The own token may not do this.
+            Unsupported: The service's queues cannot be set.
+        """
+        order = _queue_order(paused=True, reason=reason)
+        return await self._session.run(self.service.set_queue(name, order))
+
+    async def resume_queue(self, name: str) -> QueueInfo:
+        """Let the jobs of a queue run again. Needs the scope admin.
+
+        Args:
+            name: The queue.
+
+        Raises:
+            PermissionDenied: The own token may not do this.
+            Unsupported: The service's queues cannot be set.
+        """
+        return await self._session.run(self.service.set_queue(name, _queue_order(paused=False)))
 
     async def create_token(
         self,
@@ -861,6 +1509,69 @@ async def connect_async(
 
     make = functools.partial(AsyncClient, target, token=token, timeout=timeout, retry=retry, start=start)
     return await asyncio.to_thread(make)
+
+
+def _many_asked(specs: Iterable[Any]) -> list[JobSpec]:
+    asked: list[JobSpec] = []
+    for number, spec in enumerate(specs):
+        try:
+            asked.append(JobSpec.parse(spec) if isinstance(spec, Mapping) else submitting.asked(spec, {}))
+        except InvalidSpec as error:
+            raise InvalidSpec([(f"specs.{number}.{field}", why) for field, why in error.problems]) from None
+    return asked
+
+
+def _array_asked(command: Any, over: Iterable[Any] | None, size: int | None, options: Mapping[str, Any]) -> ArrayOrder:
+    spec = submitting.asked(command, {}, **options)
+    return ArrayOrder.parse({"spec": spec, **given(over=None if over is None else list(over), size=size)})
+
+
+def _queue_order(**fields: Any) -> QueueOrder:
+    told = {name: value for name, value in fields.items() if value != "same" and (value is not None or "max" in name)}
+    try:
+        return QueueOrder.model_validate(told)
+    except ValidationError as error:
+        raise InvalidSpec(problems_of(error, QueueOrder.model_fields)) from None
+
+
+def _listed(jobs: Iterable[H | str] | str | H | None) -> list[H | str] | None:
+    """The jobs as a list, because they are gone through more than once."""
+    if jobs is None:
+        return None
+    return [jobs] if isinstance(jobs, (str, Job, AsyncJob)) else list(jobs)
+
+
+def _chosen(
+    jobs: Iterable[H | str] | None, where: Mapping[str, Any], session: Any, kind: type[H]
+) -> list[str] | JobFilter:
+    """The ids of the jobs that are meant, or the filter that means them.
+
+    Raises:
+        InvalidSpec: Neither was given, or both.
+    """
+    where = given(**where)
+    if jobs is not None and where:
+        raise InvalidSpec([(name, "give jobs or conditions, not both") for name in where])
+    if jobs is not None:
+        return [
+            session.service.spelled(job) if isinstance(job, str) else _id_of(job, session, kind)
+            for job in _listed(jobs) or []
+        ]
+    wanted = JobFilter.parse(where)
+    if wanted.empty:
+        conditions = ", ".join(Conditions.__annotations__)
+        raise InvalidSpec([("jobs", f"name jobs, or give a condition: {conditions}")])
+    return wanted
+
+
+def _id_of(job: Any, session: Any, kind: type[H]) -> str:
+    return job.id if isinstance(job, (JobArray, AsyncJobArray)) else _handle(job, session, kind).id
+
+
+def _teach_given(jobs: Sequence[Any] | None) -> Learn | None:
+    """Hands each info to the handles among the jobs; None where there are only ids, so that nothing is asked for it."""
+    handles = [job for job in jobs or () if isinstance(job, (Job, AsyncJob))]
+    return _teach(handles) if handles else None
 
 
 def _wanted(unknown: Mapping[str, Any], **conditions: Any) -> JobFilter:

@@ -254,13 +254,13 @@ class CancelTimeout(HpcjobsError, TimeoutError):
     Attributes:
         result: What the service said to the request.
         info: What was last known of the job.
+        others: How many more of the jobs that were asked to stop had not stopped either.
     """
 
-    def __init__(self, result: CancelResult, info: JobInfo, seconds: float) -> None:
-        self.result, self.info = result, info
-        super().__init__(
-            f"job {info.id} was still {info.label} {seconds:g} s after it was asked to stop; the request stands"
-        )
+    def __init__(self, result: CancelResult, info: JobInfo, seconds: float, others: int = 0) -> None:
+        self.result, self.info, self.others = result, info, others
+        more = f", and so were {others} more; the requests stand" if others else "; the request stands"
+        super().__init__(f"job {info.id} was still {info.label} {seconds:g} s after it was asked to stop{more}")
 
 
 class NotCancelled(HpcjobsError):

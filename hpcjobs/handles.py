@@ -6,7 +6,7 @@ asks.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
 from typing_extensions import TypeVar
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from hpcjobs.acting import Changes
+    from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
     from hpcjobs.cancelling import Learn
     from hpcjobs.models import CancelResult, OutputFile, Progress
+    from hpcjobs.records import History
 
 Stream = Literal["stdout", "stderr"]
 """The streams of a job; ``"stdout"`` holds both in order, unless the job asked for a separate stderr."""
@@ -261,6 +264,71 @@ class Job(_Handle[Session], Generic[R_co]):
             )
         )
 
+    def retry(self) -> RetryResult:
+        """Run the job again, at once; also one that is scheduled. Attempts that were used up are raised by one.
+
+        A job that waits for other jobs goes on waiting for those that have not ended.
+
+        Returns:
+            What happened; ``new_id`` names the job that runs instead, where the service submits it anew.
+
+        Raises:
+            Conflict: The job runs.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service runs no job again.
+        """
+        return self._session.run(operations.retry(self._session.service, self.id, learn=self._learn))
+
+    def update(self, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
+        """Change the job: what it would do only while it has not started, its labels always.
+
+        Args:
+            changes: What is to be different, by name: ``name``, ``tags``, ``meta``, ``max_attempts`` at any time;
+                ``command``, ``task``, ``args``, ``priority``, ``queue``, ``start_at``, ``start_in`` before it starts.
+                Or a function that is given the job's info and returns that, or None: it is called again where someone
+                else changed the job in between, so that nothing is lost.
+            **fields: The same by keyword: ``job.update(priority=5)``.
+
+        Returns:
+            What happened; ``info`` is the job as it is now.
+
+        Raises:
+            InvalidSpec: The changes make no job; nothing was changed.
+            Conflict: The job has started, and the changes would mislead.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service changes no jobs.
+
+        Example:
+            >>> job.update(lambda info: {"tags": [*info.tags, "checked"]})  # doctest: +SKIP
+        """
+        wanted = changes_of(changes, fields)
+        return self._session.run(operations.update(self._session.service, self.id, wanted, learn=self._learn))
+
+    def delete(self) -> DeleteResult:
+        """Remove the job's record and files; never those of a job that runs.
+
+        Returns:
+            What happened.
+
+        Raises:
+            Conflict: The job runs; cancel it first.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service deletes no jobs.
+        """
+        return self._session.run(operations.delete(self._session.service, self.id))
+
+    def history(self) -> History:
+        """What was written down about the job: every change of its state with time, actor, attempt and reason.
+
+        Returns:
+            The changes, and the attempts that have ended, with the resources that they used.
+
+        Raises:
+            JobNotFound: The service does not know the job.
+            Unsupported: The service keeps no history.
+        """
+        return self._session.run(self._session.service.history(self.id))
+
     @overload
     def logs(self, stream: Stream = "stdout", *, follow: Literal[False] = False, tail: int | None = None) -> str: ...
 
@@ -326,7 +394,7 @@ class Job(_Handle[Session], Generic[R_co]):
             JobVanished: The service no longer knows the job.
             AuthenticationError: The token is no longer good.
         """
-        return self._session.watch(self._info, learn=self._learn)
+        return self._session.watch({self.id: self._info}, learn=self._learn)
 
 
 class AsyncJob(_Handle[AsyncSession], Generic[R_co]):
@@ -463,6 +531,71 @@ class AsyncJob(_Handle[AsyncSession], Generic[R_co]):
             )
         )
 
+    async def retry(self) -> RetryResult:
+        """Run the job again, at once; also one that is scheduled. Attempts that were used up are raised by one.
+
+        A job that waits for other jobs goes on waiting for those that have not ended.
+
+        Returns:
+            What happened; ``new_id`` names the job that runs instead, where the service submits it anew.
+
+        Raises:
+            Conflict: The job runs.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service runs no job again.
+        """
+        return await self._session.run(operations.retry(self._session.service, self.id, learn=self._learn))
+
+    async def update(self, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
+        """Change the job: what it would do only while it has not started, its labels always.
+
+        Args:
+            changes: What is to be different, by name: ``name``, ``tags``, ``meta``, ``max_attempts`` at any time;
+                ``command``, ``task``, ``args``, ``priority``, ``queue``, ``start_at``, ``start_in`` before it starts.
+                Or a function that is given the job's info and returns that, or None: it is called again where someone
+                else changed the job in between, so that nothing is lost.
+            **fields: The same by keyword: ``job.update(priority=5)``.
+
+        Returns:
+            What happened; ``info`` is the job as it is now.
+
+        Raises:
+            InvalidSpec: The changes make no job; nothing was changed.
+            Conflict: The job has started, and the changes would mislead.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service changes no jobs.
+
+        Example:
+            >>> job.update(lambda info: {"tags": [*info.tags, "checked"]})  # doctest: +SKIP
+        """
+        wanted = changes_of(changes, fields)
+        return await self._session.run(operations.update(self._session.service, self.id, wanted, learn=self._learn))
+
+    async def delete(self) -> DeleteResult:
+        """Remove the job's record and files; never those of a job that runs.
+
+        Returns:
+            What happened.
+
+        Raises:
+            Conflict: The job runs; cancel it first.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service deletes no jobs.
+        """
+        return await self._session.run(operations.delete(self._session.service, self.id))
+
+    async def history(self) -> History:
+        """What was written down about the job: every change of its state with time, actor, attempt and reason.
+
+        Returns:
+            The changes, and the attempts that have ended, with the resources that they used.
+
+        Raises:
+            JobNotFound: The service does not know the job.
+            Unsupported: The service keeps no history.
+        """
+        return await self._session.run(self._session.service.history(self.id))
+
     @overload
     def logs(
         self, stream: Stream = "stdout", *, follow: Literal[False] = False, tail: int | None = None
@@ -532,7 +665,7 @@ class AsyncJob(_Handle[AsyncSession], Generic[R_co]):
             JobVanished: The service no longer knows the job.
             AuthenticationError: The token is no longer good.
         """
-        return self._session.watch(self._info, learn=self._learn)
+        return self._session.watch({self.id: self._info}, learn=self._learn)
 
 
 @overload
@@ -603,3 +736,10 @@ def _teach(handles: Iterable[Job[Any] | AsyncJob[Any]]) -> Learn:
             handle._learn(info)  # noqa: SLF001 - of one piece
 
     return learn
+
+
+def changes_of(changes: Changes | None, fields: Mapping[str, Any]) -> Changes:
+    """What is to be different, as it was given: as one thing, or by keyword."""
+    if changes is not None and fields:
+        raise InvalidSpec([(name, "give changes as one dict or function, or by keyword, not both") for name in fields])
+    return fields if changes is None else changes

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,8 +39,13 @@ from hpcjobs.lifecycle import JobState, to_state
 MAX_REASON = 1024
 """The longest reason for a cancel, in characters."""
 
+MAX_BULK = 10_000
+"""Most jobs in one request."""
+
 MAX_TAGS = 64
 MAX_NAME = 200
+
+_LONGEST = dt.timedelta(days=3650)
 
 _UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hr": 3600, "d": 86400, "day": 86400, "days": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
@@ -212,6 +219,68 @@ class InputFile(_Asked):
     executable: bool = False
 
 
+def _finite(value: Any) -> Any:
+    """Refuse numbers that JSON does not have, which would otherwise become ``null`` on the way."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            raise ValueError(f"has the number {one}, which JSON does not have; use None or a string")
+        if isinstance(one, Mapping):
+            waiting.extend(one.values())
+        elif isinstance(one, (list, tuple)):
+            waiting.extend(one)
+    return value
+
+
+Json = Annotated[Any, AfterValidator(_finite)]
+"""Anything that JSON can say."""
+
+
+class When(str, enum.Enum):
+    """How a job that is waited for must have ended."""
+
+    OK = "ok"
+    """It is FINISHED; if it ends in another way, the job that waits is FAILED."""
+    ANY = "any"
+    """It has ended, however."""
+    FAILED = "failed"
+    """It is FAILED or CANCELLED; if it is FINISHED, the job that waits is FAILED."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Dependency(_Asked):
+    """A job that another one waits for.
+
+    Example:
+        >>> JobSpec(command="true", after=["0b7f", ("1c8a", "any")]).after[1].when
+        <When.ANY: 'any'>
+    """
+
+    job: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    """Its id, or that of an array, for all of its jobs; ``"#2"`` for the third job of the same call."""
+    when: When = When.OK
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Read an id, a handle, the number of a job of the same call, or one of these with ``when``."""
+        when: Any = None
+        if isinstance(value, (tuple, list)):
+            if len(value) != 2:
+                raise ValueError('a dependency is a job, or a pair like (job, "any")')
+            value, when = value
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = f"#{value}"
+        if not isinstance(value, (str, Mapping, Dependency)) and isinstance(getattr(value, "id", None), str):
+            value = value.id
+        if isinstance(value, str):
+            return {"job": value, **({} if when is None else {"when": when})}
+        return value
+
+
 class StderrMode(str, enum.Enum):
     """Where a job's stderr goes."""
 
@@ -245,7 +314,7 @@ class JobSpec(_Asked):
     """Set where the command runs a Python function that was sent along."""
     name: Name | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=MAX_TAGS)
-    meta: dict[str, Any] = Field(default_factory=dict)
+    meta: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(default_factory=dict)
     """Anything JSON that travels with the job."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the job, beside those that the service sets."""
@@ -258,6 +327,18 @@ class JobSpec(_Asked):
     """How long a job that is asked to stop may take before it is killed; at most an hour."""
     max_attempts: int = Field(default=1, ge=1, le=100)
     """How often the job may run in all, if it fails by itself."""
+    backoff: Duration = dt.timedelta(0)
+    """The pause before the second attempt, doubled before each further one, an hour at most."""
+    retry_on: list[Annotated[int, Field(ge=1, le=255)]] | None = Field(default=None, min_length=1, max_length=255)
+    """The exit codes that are worth another attempt; None for any failure."""
+    after: list[Dependency] = Field(default_factory=list, max_length=1000)
+    """The jobs that must have ended before this one is ready."""
+    start_at: dt.datetime | None = None
+    """Not before; a time without a zone is local time."""
+    start_in: Duration | None = None
+    """Not before so much time has gone by, by the service's clock; in place of ``start_at``."""
+    expires_in: Duration | None = None
+    """A job that has not started after so much time is FAILED."""
     requeue: bool = True
     """Whether a job whose worker was lost runs again, once."""
     stderr: StderrMode = StderrMode.MERGED
@@ -305,6 +386,31 @@ class JobSpec(_Asked):
                 if value.get(name) is not None and needed not in given:
                     raise ValueError(f"has {name} without a {needed}: {name} goes with {needed}=")
         return value
+
+    @field_validator("backoff", "start_in")
+    @classmethod
+    def _no_time_backwards(cls, value: dt.timedelta | None) -> dt.timedelta | None:
+        if value is not None and not dt.timedelta(0) <= value <= _LONGEST:
+            raise ValueError("must be between zero and ten years")
+        return value
+
+    @field_validator("expires_in")
+    @classmethod
+    def _some_time_to_start(cls, value: dt.timedelta | None) -> dt.timedelta | None:
+        if value is not None and not dt.timedelta(0) < value <= _LONGEST:
+            raise ValueError("must be longer than zero, and ten years at most")
+        return value
+
+    @field_validator("start_at")
+    @classmethod
+    def _with_a_zone(cls, value: dt.datetime | None) -> dt.datetime | None:
+        return value.astimezone() if value is not None and value.tzinfo is None else value
+
+    @model_validator(mode="after")
+    def _one_start(self) -> JobSpec:
+        if self.start_at is not None and self.start_in is not None:
+            raise ValueError("give start_at or start_in, not both")
+        return self
 
     @model_validator(mode="after")
     def _input_names_are_unique(self) -> JobSpec:
@@ -401,6 +507,16 @@ class JobInfo(_Told):
     attempt: int = 0
     """How often the job has been started."""
     max_attempts: int = 1
+    array_id: str | None = None
+    """The array that the job belongs to."""
+    array_index: int | None = None
+    """Its place there, from 0."""
+    item: Any = None
+    """What ``over`` had for it."""
+    start_at: dt.datetime | None = None
+    """Not before."""
+    expires_at: dt.datetime | None = None
+    """A job that has not started by then is FAILED."""
     created_at: dt.datetime | None = None
     started_at: dt.datetime | None = None
     """When the current or last attempt started."""
@@ -500,6 +616,8 @@ class CancelResult(_Told):
     reason: str | None = None
     reason_kept: bool = True
     """False where the service has no place for the reason."""
+    jobs: dict[str, int] | None = None
+    """Of an array: how many of its jobs came to which outcome."""
 
     @property
     def accepted(self) -> bool:
@@ -537,8 +655,15 @@ class JobFilter(_Asked):
     name: str | None = None
     """The whole name; ``*`` stands for anything."""
     queue: str | None = None
+    array: str | None = None
+    """The id of an array: its jobs."""
     created_after: dt.datetime | None = None
     created_before: dt.datetime | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no condition, so that all jobs are meant."""
+        return not self.model_dump(exclude_defaults=True)
 
     @field_validator("state", "tag", mode="before")
     @classmethod
@@ -573,6 +698,19 @@ class Capabilities(_Told):
     """Most jobs in one cancel request; 0 for one by one."""
     bulk_get: int = 0
     """Most jobs in one look; 0 for one by one."""
+    bulk_submit: int = 0
+    """Most jobs in one submit request; 0 for one by one."""
+    bulk_change: int = 0
+    """Most jobs in one request to retry, update or delete; 0 for one by one."""
+    atomic: bool = False
+    """Decides each action by the state that the job has at that very moment: a look before it tells nothing more."""
+    arrays: bool = False
+    dependencies: bool = False
+    history: bool = False
+    queues: bool = False
+    retry: bool = False
+    update: bool = False
+    delete: bool = False
     events: bool = False
     """Streams changes."""
     logs: bool = False
@@ -583,24 +721,6 @@ class Capabilities(_Told):
     """Seconds: asking more often tells nothing new."""
     vanish_grace: float = 0.0
     """Seconds for which a job may be unknown before it counts as gone."""
-
-
-class CancelOrder(_Asked):
-    """A request to cancel jobs, as the reference server takes it."""
-
-    ids: list[str] = Field(default_factory=list, max_length=10_000)
-    """For a bulk request; a request for one job names it in its address."""
-    reason: Reason | None = None
-    abort: bool = True
-    """Whether a job that has started is asked to stop."""
-    delete: bool = False
-    """Remove the record of a job that never started."""
-
-
-class CancelAnswer(_Told):
-    """What a bulk request to cancel came to: one result per id, in the order of the ids."""
-
-    results: list[CancelResult]
 
 
 class JobQuery(_Asked):
@@ -614,6 +734,8 @@ class JobQueryAnswer(_Told):
 
     items: list[JobInfo]
     missing: list[str] = Field(default_factory=list)
+    arrays: list[str] = Field(default_factory=list)
+    """Those of the ids that are arrays."""
 
 
 class OutputList(_Told):

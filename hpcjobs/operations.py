@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from hpcjobs.acting import delete, delete_many, retry, retry_many, update, update_many
 from hpcjobs.cancelling import cancel, cancel_many
 from hpcjobs.errors import (
     InvalidSpec,
@@ -23,18 +24,38 @@ from hpcjobs.errors import (
 )
 from hpcjobs.logs import follow_log, read_log
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, problems_of
-from hpcjobs.protocol import Op, emit, run
+from hpcjobs.protocol import Op, T, emit, run
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
     from pathlib import Path
 
+    from hpcjobs.arrays import ArrayInfo, ArrayOrder
     from hpcjobs.bodies import OnBytes
     from hpcjobs.inputs import Inputs
+    from hpcjobs.models import InputFile
     from hpcjobs.services.base import Service
 
-__all__ = ["cancel", "cancel_many", "download", "follow_log", "get", "list_jobs", "read_log", "submit_once"]
+__all__ = [
+    "cancel",
+    "cancel_many",
+    "delete",
+    "delete_many",
+    "download",
+    "follow_log",
+    "get",
+    "list_jobs",
+    "look_at_array",
+    "read_log",
+    "retry",
+    "retry_many",
+    "submit_array",
+    "submit_many",
+    "submit_once",
+    "update",
+    "update_many",
+]
 
 MAX_KEY = 200
 """The longest submission key, in characters."""
@@ -91,6 +112,104 @@ def submit_once(
         raise
 
 
+def submit_many(
+    service: Service,
+    specs: Sequence[JobSpec],
+    *,
+    inputs: Inputs = None,
+    key: str | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Op[list[JobInfo]]:
+    """Submit many jobs at once: each exactly once, whatever the network does.
+
+    Args:
+        service: Where the jobs go.
+        specs: What is asked.
+        inputs: Files that all of them get.
+        key: The submission key of all of them together; None for a new one.
+        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+
+    Returns:
+        The jobs, in the order of the specs.
+
+    Raises:
+        InvalidSpec: One cannot be asked for.
+        SubmissionUnknown: The jobs may have been accepted; submit again with the key that it carries.
+    """
+    for spec in specs:
+        _check_spec(spec)
+    if not specs:
+        return []
+    key = _new_key() if key is None else _checked_key(key, longest=MAX_KEY - 20)
+    if inputs:
+        sent = (yield from _with_inputs(service, JobSpec(command="true"), inputs, on_bytes)).inputs
+        specs = [_more_inputs(spec, sent) for spec in specs]
+    return (yield from _surely(service.submit_many(specs, key), key))
+
+
+def submit_array(
+    service: Service,
+    order: ArrayOrder,
+    *,
+    inputs: Inputs = None,
+    key: str | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
+    """Submit an array: exactly one, whatever the network does.
+
+    Args:
+        service: Where it goes.
+        order: What is asked, and how often.
+        inputs: Files for the folder of each job.
+        key: The submission key; None for a new one.
+        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+
+    Returns:
+        The array, and its jobs in order.
+
+    Raises:
+        InvalidSpec: It cannot be asked for.
+        SubmissionUnknown: It may have been accepted; submit again with the key that it carries.
+        Unsupported: The service has no arrays.
+    """
+    _check_spec(order)
+    if not service.capabilities.arrays:
+        raise Unsupported(service.name, "submit arrays", "submit the jobs one by one, or by submit_many()")
+    key = _new_key() if key is None else _checked_key(key)
+    if inputs:
+        order = order.model_copy(update={"spec": (yield from _with_inputs(service, order.spec, inputs, on_bytes))})
+    return (yield from _surely(service.submit_array(order, key), key))
+
+
+def look_at_array(service: Service, array_id: str) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
+    """An array and its jobs, in order.
+
+    Raises:
+        NotFound: There is no such array, or it is another's.
+        Unsupported: The service has no arrays.
+    """
+    info = yield from service.array(array_id)
+    jobs: list[JobInfo] = []
+    cursor: str | None = None
+    while True:
+        page = yield from service.page(JobFilter(array=info.id), limit=1000, cursor=cursor)
+        jobs += page.items
+        if page.next is None or page.next == cursor:
+            break
+        cursor = page.next
+    return info, sorted(jobs, key=lambda job: job.array_index or 0)
+
+
+def _surely(request: Op[T], key: str) -> Op[T]:
+    """A request that makes jobs; where its answer is lost for good, the error carries the key."""
+    try:
+        return (yield from request)
+    except (TransportError, ServiceError) as error:
+        if not error.may_have_acted:
+            raise
+        raise SubmissionUnknown(key, str(error)) from error
+
+
 def _adopt(service: Service, key: str, error: TransportError | ServiceError) -> Op[JobInfo]:
     """The answer was lost for good: the job that bears the key is ours, and if there is none, nobody knows."""
     if not service.capabilities.idempotent_submit:
@@ -108,6 +227,10 @@ def _with_inputs(service: Service, spec: JobSpec, inputs: Inputs, on_bytes: OnBy
 
     files = yield from run(lambda: find_inputs(inputs))
     sent = yield from send_inputs(service, files, on_bytes)
+    return _more_inputs(spec, sent)
+
+
+def _more_inputs(spec: JobSpec, sent: Sequence[InputFile]) -> JobSpec:
     try:
         return JobSpec.model_validate({**dict(spec), "inputs": [*spec.inputs, *sent]})
     except ValidationError as error:
@@ -120,13 +243,13 @@ def _new_key() -> str:
     return str(uuid.uuid4())
 
 
-def _checked_key(key: str) -> str:
-    if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
-        raise InvalidSpec([("key", f"{key!r} cannot be used; give 1 to {MAX_KEY} printable ASCII characters")])
+def _checked_key(key: str, *, longest: int = MAX_KEY) -> str:
+    if not 0 < len(key) <= longest or not key.isascii() or not key.isprintable() or key != key.strip():
+        raise InvalidSpec([("key", f"{key!r} cannot be used; give 1 to {longest} printable ASCII characters")])
     return key
 
 
-def _check_spec(spec: JobSpec) -> None:
+def _check_spec(spec: BaseModel) -> None:
     try:
         spec.model_dump_json()
     except (PydanticSerializationError, ValueError) as error:

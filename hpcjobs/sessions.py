@@ -104,9 +104,9 @@ class _Session:
         display = functools.partial(live.choose, progress)
         return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn, each=each)
 
-    def _changes_of(self, info: JobInfo, learn: Learn) -> waiting.Waiting[None]:
+    def _changes_of(self, jobs: Mapping[str, JobInfo | None], learn: Learn) -> waiting.Waiting[None]:
         self._check_open()
-        return waiting.changes_of(info, learn=learn, notice=live.logger.warning)
+        return waiting.changes_of(jobs, learn=learn, notice=live.logger.warning)
 
 
 class Session(_Session):
@@ -163,9 +163,9 @@ class Session(_Session):
                 live.tell(waiting.detached(last.infos))
             raise
 
-    def watch(self, info: JobInfo, *, learn: Learn) -> Iterator[JobInfo]:
-        """Hand out a job's info at every change until it has ended."""
-        return self._attend(self._changes_of(info, learn), {info.id: info})
+    def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> Iterator[JobInfo]:
+        """Hand out the jobs' infos at every change until all have ended."""
+        return self._attend(self._changes_of(jobs, learn), jobs)
 
     def as_completed(
         self, jobs: Mapping[str, JobInfo | None], *, timeout: float | None, learn: Learn
@@ -275,9 +275,9 @@ class AsyncSession(_Session):
             raise
         return result
 
-    async def watch(self, info: JobInfo, *, learn: Learn) -> AsyncGenerator[JobInfo, None]:
-        """Hand out a job's info at every change until it has ended."""
-        attended = self._attend(self._changes_of(info, learn), {info.id: info}, lambda _: None)
+    async def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> AsyncGenerator[JobInfo, None]:
+        """Hand out the jobs' infos at every change until all have ended."""
+        attended = self._attend(self._changes_of(jobs, learn), jobs, lambda _: None)
         try:
             async for item in attended:
                 yield item

@@ -110,24 +110,29 @@ def until_ended(
     return list(infos.values())
 
 
-def changes_of(info: JobInfo, *, learn: Learn, notice: Callable[[str], object]) -> Waiting[None]:
-    """Hand out what is known of a job, and then every change until it has ended.
+def changes_of(jobs: Mapping[str, JobInfo | None], *, learn: Learn, notice: Callable[[str], object]) -> Waiting[None]:
+    """Hand out what is known of each job, and then every change until all have ended.
 
     Raises:
-        JobVanished: The service no longer knows the job.
+        JobVanished: The service no longer knows a job.
+        JobNotFound: The service does not know an id of which nothing was known here either.
     """
-    job_id = info.id
-    yield Emit(info)
-    while not info.terminal:
+    infos = {job_id: known(job_id, info) for job_id, info in jobs.items()}
+    going = dict.fromkeys(job_id for job_id, info in infos.items() if not info.terminal)
+    for info in infos.values():
+        if seen(info) is not None:
+            yield Emit(info)
+    while going:
         news: News = yield Sleep(math.inf)
         for text in news.notices:
             notice(text)
-        if job_id in news.changed:
-            info = merged(info, news.changed[job_id])
+        for changed in news.changed.values():
+            info = infos[changed.id] = merged(seen(infos[changed.id]), changed)
             learn(info)
+            if info.terminal:
+                going.pop(info.id, None)
             yield Emit(info)
-        if not info.terminal:
-            _check(news, {job_id: info}, {job_id: None})
+        _check(news, jobs, going)
 
 
 def _check(news: News, jobs: Mapping[str, JobInfo | None], going: Mapping[str, None]) -> None:

@@ -71,7 +71,7 @@ def error_of(response: Response, *, method: str, url: str) -> ServiceError:
         status = response.status
         code = str(problem.get("code") or "")
         kind = _BY_STATUS.get(status) or (ServiceUnavailable if status >= 500 else ServiceError)
-        if code == "job_not_found":
+        if code in {"job_not_found", "is_array"}:
             kind = JobNotFound
         error = kind(_sentence(problem, response), status=status, code=code, body=problem)
     error.tries = response.tries

@@ -12,8 +12,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpcjobs.actions import DeleteResult, JobChanges, JobUpdate, RetryResult, UpdateResult
 from hpcjobs.errors import JobNotFound, ServiceError, Unsupported
-from hpcjobs.lifecycle import JobState
+from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
 from hpcjobs.models import (
     CancelResult,
     Capabilities,
@@ -33,6 +34,9 @@ from hpcjobs.services.answers import error_of
 
 if TYPE_CHECKING:
     import httpx
+
+    from hpcjobs.arrays import ArrayInfo, ArrayOrder
+    from hpcjobs.records import History, QueueInfo, QueueOrder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +105,99 @@ class Service(abc.ABC):
     @abc.abstractmethod
     def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:
         """Cancel jobs: one result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND."""
+
+    def submit_many(self, specs: Sequence[JobSpec], key: str) -> Op[list[JobInfo]]:
+        """Ask for many jobs; one by one, with a key each, where the service has no request for many."""
+        infos: list[JobInfo] = []
+        for number, spec in enumerate(specs):
+            infos.append((yield from self.submit(spec, f"{key}/{number}")))
+        return infos
+
+    def submit_array(self, order: ArrayOrder, key: str) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
+        """Ask for an array, and tell its jobs in order."""
+        raise self._cannot("submit arrays", "submit the jobs by submit_many()")
+
+    def array(self, array_id: str) -> Op[ArrayInfo]:
+        """Look at an array.
+
+        Raises:
+            NotFound: There is no such array, or it is another's.
+        """
+        raise self._cannot("look at arrays", "keep the ids of its jobs")
+
+    def jobs_of_array(self, array_id: str) -> Op[list[str]]:
+        """The ids of an array's jobs."""
+        return self.ids_of(JobFilter(array=array_id))
+
+    def cancel_where(
+        self,
+        filter: JobFilter,  # noqa: A002 - its name
+        *,
+        reason: str | None,
+        abort: bool,
+        delete: bool,
+    ) -> Op[list[CancelResult]]:
+        """Cancel all jobs that ``filter`` means and that have not ended."""
+        ids = yield from self._listed(filter, ACTIVE)
+        return (yield from self.cancel(ids, reason=reason, abort=abort, delete=delete)) if ids else []
+
+    def retry(self, ids: Sequence[str]) -> Op[list[RetryResult]]:
+        """Run jobs again: one result per id, in the order of the ids."""
+        raise self._cannot("run a job again", "submit it again")
+
+    def retry_where(self, filter: JobFilter) -> Op[list[RetryResult]]:  # noqa: A002 - its name
+        """Run all jobs again that ``filter`` means; where it names no state, those that did not end well."""
+        ids = yield from self._listed(filter, frozenset({JobState.FAILED, JobState.CANCELLED}))
+        return (yield from self.retry(ids)) if ids else []
+
+    def delete(self, ids: Sequence[str]) -> Op[list[DeleteResult]]:
+        """Delete jobs: one result per id, in the order of the ids."""
+        raise self._cannot("delete jobs", "leave it; the service removes old jobs by itself")
+
+    def delete_where(self, filter: JobFilter) -> Op[list[DeleteResult]]:  # noqa: A002 - its name
+        """Delete all jobs that ``filter`` means; where it names no state, those that do not run."""
+        ids = yield from self._listed(filter, TERMINAL | NOT_STARTED)
+        return (yield from self.delete(ids)) if ids else []
+
+    def update(self, items: Sequence[JobUpdate]) -> Op[list[UpdateResult]]:
+        """Change jobs, each in its own way: one result per item, in their order."""
+        raise self._cannot("change a job", "cancel it and submit another one")
+
+    def update_all(self, ids: Sequence[str], changes: JobChanges) -> Op[list[UpdateResult]]:
+        """Change jobs, all alike: one result per id, in the order of the ids."""
+        return self.update([JobUpdate(id=job_id, changes=changes) for job_id in ids])
+
+    def update_where(self, filter: JobFilter, changes: JobChanges) -> Op[list[UpdateResult]]:  # noqa: A002 - its name
+        """Change all jobs that ``filter`` means; where it names no state, those that have not started."""
+        ids = yield from self._listed(filter, NOT_STARTED)
+        return (yield from self.update_all(ids, changes)) if ids else []
+
+    def history(self, job_id: str) -> Op[History]:
+        """What was written down about a job."""
+        raise self._cannot("tell a job's history", "look at its times in JobInfo")
+
+    def queues(self) -> Op[list[QueueInfo]]:
+        """The queues and how they are set."""
+        raise self._cannot("list queues", "see its documentation")
+
+    def set_queue(self, name: str, order: QueueOrder) -> Op[QueueInfo]:
+        """Set a queue."""
+        raise self._cannot("set queues", "ask its operators")
+
+    def _listed(self, filter: JobFilter, states: frozenset[JobState]) -> Op[list[str]]:  # noqa: A002 - its name
+        """The ids of the jobs that ``filter`` means; where it names no state, in these ones."""
+        return self.ids_of(filter if filter.state else filter.model_copy(update={"state": sorted(states)}))
+
+    def ids_of(self, wanted: JobFilter) -> Op[list[str]]:
+        """The ids of all jobs that a filter means, page by page."""
+        ids: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = yield from self.page(wanted, limit=1000, cursor=cursor)
+            ids += [info.id for info in page.items]
+            if page.next is None or page.next == cursor:
+                return ids
+            cursor = page.next
 
     def spelled(self, job_id: str) -> str:
         """An id as the service spells it in its answers; asks nothing. What is no id at all stays as it is."""

@@ -5,15 +5,31 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
-from hpcjobs.errors import JobNotFound
-from hpcjobs.lifecycle import to_state
-from hpcjobs.models import (
+from hpcjobs.actions import (
     CancelAnswer,
     CancelOrder,
+    DeleteAnswer,
+    DeleteOrder,
+    DeleteResult,
+    JobChanges,
+    JobUpdate,
+    RetryAnswer,
+    RetryOrder,
+    RetryResult,
+    Selection,
+    UpdateAnswer,
+    UpdateOrder,
+    UpdateResult,
+)
+from hpcjobs.arrays import ArrayInfo, ArrayOrder, NewJobs
+from hpcjobs.errors import JobNotFound, UnexpectedAnswer
+from hpcjobs.lifecycle import to_state
+from hpcjobs.models import (
+    MAX_BULK,
     CancelOutcome,
     CancelResult,
     Capabilities,
@@ -33,17 +49,22 @@ from hpcjobs.models import (
     TokenOrder,
 )
 from hpcjobs.protocol import Body, Op, Request, Response, call
+from hpcjobs.records import History, QueueInfo, QueueList, QueueOrder
 from hpcjobs.services.answers import M, parse, unexpected
 from hpcjobs.services.base import FileChunk, LogChunk, Service
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+A = TypeVar("A", CancelAnswer, RetryAnswer, DeleteAnswer, UpdateAnswer)
+
 _JSON = {"Content-Type": "application/json"}
 _ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
 _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 _PATIENCE = 30.0
 """Seconds beyond the wait that was asked for: an answer that is held must not look like one that is late."""
+_BULK = 120.0
+"""Seconds for which the answer to a request for thousands of jobs is waited for."""
 _SILENCE = 45.0
 """Seconds: three of the comments that the server sends into a quiet stream of changes."""
 
@@ -66,8 +87,18 @@ class ReferenceService(Service):
         idempotent_submit=True,
         abort_false=True,
         cancel_reason=True,
-        bulk_cancel=1000,
-        bulk_get=1000,
+        bulk_cancel=MAX_BULK,
+        bulk_get=MAX_BULK,
+        bulk_submit=MAX_BULK,
+        bulk_change=MAX_BULK,
+        atomic=True,
+        arrays=True,
+        dependencies=True,
+        history=True,
+        queues=True,
+        retry=True,
+        update=True,
+        delete=True,
         events=True,
         logs=True,
         files=True,
@@ -111,19 +142,21 @@ class ReferenceService(Service):
         """Look at many jobs; an unknown one is named, not raised."""
         items: list[JobInfo] = []
         missing: list[str] = []
+        arrays: list[str] = []
         for some in _chunks(ids, self.capabilities.bulk_get):
             order = JobQuery(ids=some)
             answer = yield from self._model(JobQueryAnswer, _post("/v1/jobs/query", order))
             items.extend(answer.items)
             missing.extend(answer.missing)
-        return JobQueryAnswer(items=items, missing=missing)
+            arrays.extend(answer.arrays)
+        return JobQueryAnswer(items=items, missing=missing, arrays=arrays)
 
     def page(self, filter: JobFilter, *, limit: int, cursor: str | None) -> Op[JobPage]:  # noqa: A002 - its name
         """One page of the jobs that ``filter`` means, newest first."""
         params = [("limit", str(limit))]
         params += [("state", state.value) for state in filter.state]
         params += [("tag", tag) for tag in filter.tag]
-        params += [(name, text) for name in ("name", "queue") if (text := getattr(filter, name)) is not None]
+        params += [(name, text) for name in ("name", "queue", "array") if (text := getattr(filter, name)) is not None]
         for name in ("created_after", "created_before"):
             moment = getattr(filter, name)
             if moment is not None:  # a time without a zone is local time, as it is to whoever typed it
@@ -131,6 +164,51 @@ class ReferenceService(Service):
         if cursor is not None:
             params.append(("cursor", cursor))
         return self._model(JobPage, Request("GET", "/v1/jobs", params=params))
+
+    def submit_many(self, specs: Sequence[JobSpec], key: str) -> Op[list[JobInfo]]:
+        """Ask for many jobs, all or none of each chunk; the same key never makes them twice."""
+        infos: list[JobInfo] = []
+        for start in range(0, len(specs), MAX_BULK):
+            some = specs[start : start + MAX_BULK]
+            # a long list is sent in chunks, and jobs of one cannot name those of another
+            headers = {**_JSON, "Idempotency-Key": f"{key}/{start}" if len(specs) > MAX_BULK else key}
+            body = b'{"specs":[' + b",".join(spec.model_dump_json(exclude_defaults=True).encode() for spec in some)
+            request = Request(
+                "POST", "/v1/jobs/many", headers=headers, content=body + b"]}", timeout=_BULK, repeatable=True
+            )
+            infos += _infos((yield from self._model(NewJobs, request)), some)
+        return infos
+
+    def submit_array(self, order: ArrayOrder, key: str) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
+        """Ask for an array; the same key never makes a second one."""
+        headers = {**_JSON, "Idempotency-Key": key}
+        body = order.model_dump_json(exclude_defaults=True).encode()
+        request = Request("POST", "/v1/arrays", headers=headers, content=body, timeout=_BULK, repeatable=True)
+        new = yield from self._model(NewJobs, request)
+        if new.array is None:
+            raise UnexpectedAnswer("POST /v1/arrays was answered without an array")
+        items = order.over or [None] * len(new.ids)
+        infos = [
+            info.model_copy(
+                update={
+                    "array_id": new.array.id,
+                    "array_index": index,
+                    "item": item,
+                    "name": f"{order.spec.name}[{index}]" if order.spec.name else None,
+                }
+            )
+            for index, (info, item) in enumerate(zip(_infos(new, [order.spec] * len(new.ids)), items, strict=False))
+        ]
+        return new.array, infos
+
+    def array(self, array_id: str) -> Op[ArrayInfo]:
+        """Look at an array.
+
+        Raises:
+            NotFound: There is no such array, or it is another's.
+        """
+        self._at(array_id)
+        return self._model(ArrayInfo, Request("GET", f"/v1/arrays/{array_id}"))
 
     def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:
         """Cancel jobs: one result per id, in the order of the ids; an unknown id has the outcome NOT_FOUND."""
@@ -141,11 +219,101 @@ class ReferenceService(Service):
             except JobNotFound:
                 return [CancelResult(job_id=ids[0], outcome=CancelOutcome.NOT_FOUND, reason=reason)]
         results: list[CancelResult] = []
-        for some in _chunks(ids, self.capabilities.bulk_cancel):
+        for some in _chunks(ids, MAX_BULK):
             order = CancelOrder(ids=some, reason=reason, abort=abort, delete=delete)
-            answer = yield from self._model(CancelAnswer, _post("/v1/jobs/cancel", order))
-            results.extend(answer.results)
+            results += (yield from self._model(CancelAnswer, _post("/v1/jobs/cancel", order, timeout=_BULK))).results
         return results
+
+    def cancel_where(
+        self,
+        filter: JobFilter,  # noqa: A002 - its name
+        *,
+        reason: str | None,
+        abort: bool,
+        delete: bool,
+    ) -> Op[list[CancelResult]]:
+        """Cancel all jobs that ``filter`` means and that have not ended."""
+        order = CancelOrder(filter=filter, reason=reason, abort=abort, delete=delete)
+        return self._where(CancelAnswer, "cancel", order)
+
+    def retry(self, ids: Sequence[str]) -> Op[list[RetryResult]]:
+        """Run jobs again: one result per id, in the order of the ids."""
+        results: list[RetryResult] = []
+        for some in _chunks(ids, MAX_BULK):
+            # not sent again after a lost answer: the job may have run and failed meanwhile, and would run once more
+            request = _post("/v1/jobs/retry", RetryOrder(ids=some), timeout=_BULK, repeatable=False)
+            results += (yield from self._model(RetryAnswer, request)).results
+        return results
+
+    def retry_where(self, filter: JobFilter) -> Op[list[RetryResult]]:  # noqa: A002 - its name
+        """Run all jobs again that ``filter`` means; where it names no state, those that did not end well."""
+        return self._where(RetryAnswer, "retry", RetryOrder(filter=filter), repeatable=False)
+
+    def delete(self, ids: Sequence[str]) -> Op[list[DeleteResult]]:
+        """Delete jobs: one result per id, in the order of the ids."""
+        results: list[DeleteResult] = []
+        for some in _chunks(ids, MAX_BULK):
+            request = _post("/v1/jobs/delete", DeleteOrder(ids=some), timeout=_BULK)
+            results += (yield from self._model(DeleteAnswer, request)).results
+        return results
+
+    def delete_where(self, filter: JobFilter) -> Op[list[DeleteResult]]:  # noqa: A002 - its name
+        """Delete all jobs that ``filter`` means; where it names no state, those that do not run."""
+        return self._where(DeleteAnswer, "delete", DeleteOrder(filter=filter))
+
+    def update(self, items: Sequence[JobUpdate]) -> Op[list[UpdateResult]]:
+        """Change jobs, each in its own way: one result per item, in their order."""
+        results: list[UpdateResult] = []
+        for start in range(0, len(items), MAX_BULK):
+            some = list(items[start : start + MAX_BULK])
+            # with a version it cannot be done twice, but the second time would be told that it is stale
+            repeatable = all(item.version is None for item in some)
+            request = _post("/v1/jobs/update", UpdateOrder(items=some), timeout=_BULK, repeatable=repeatable)
+            results += (yield from self._model(UpdateAnswer, request)).results
+        return results
+
+    def update_all(self, ids: Sequence[str], changes: JobChanges) -> Op[list[UpdateResult]]:
+        """Change jobs, all alike: one result per id, in the order of the ids."""
+        results: list[UpdateResult] = []
+        for some in _chunks(ids, MAX_BULK):
+            request = _post("/v1/jobs/update", UpdateOrder(ids=some, changes=changes), timeout=_BULK)
+            results += (yield from self._model(UpdateAnswer, request)).results
+        return results
+
+    def update_where(self, filter: JobFilter, changes: JobChanges) -> Op[list[UpdateResult]]:  # noqa: A002 - its name
+        """Change all jobs that ``filter`` means; where it names no state, those that have not started."""
+        return self._where(UpdateAnswer, "update", UpdateOrder(filter=filter, changes=changes))
+
+    def history(self, job_id: str) -> Op[History]:
+        """What was written down about a job."""
+        return self._model(History, Request("GET", f"{self._at(job_id)}/history"))
+
+    def queues(self) -> Op[list[QueueInfo]]:
+        """The queues that are set or have jobs."""
+        return (yield from self._model(QueueList, Request("GET", "/v1/queues"))).items
+
+    def set_queue(self, name: str, order: QueueOrder) -> Op[QueueInfo]:
+        """Set a queue; needs the scope admin."""
+        content = order.model_dump_json(exclude_unset=True).encode()
+        path = f"/v1/queues/{quote(name, safe='')}"
+        return self._model(QueueInfo, Request("PATCH", path, headers=_JSON, content=content, repeatable=True))
+
+    def _where(self, answer: type[A], action: str, order: Selection, *, repeatable: bool = True) -> Op[list[Any]]:
+        """An action on all jobs that a filter means, in as many requests as it takes."""
+        moments = {"created_after", "created_before"}
+        wanted = order.filter
+        assert wanted is not None
+        # a time without a zone is local time, as it is to whoever typed it
+        utc = {name: moment.astimezone(dt.timezone.utc) for name in moments if (moment := getattr(wanted, name))}
+        order = order.model_copy(update={"filter": wanted.model_copy(update=utc)})
+        results: list[Any] = []
+        while True:
+            request = _post(f"/v1/jobs/{action}", order, timeout=_BULK, repeatable=repeatable)
+            told = yield from self._model(answer, request)
+            results += told.results
+            if told.next is None or told.next == order.cursor:
+                return results
+            order = order.model_copy(update={"cursor": told.next})
 
     def log(
         self, job_id: str, stream: str, *, offset: int, wait: float = 0.0, length: int | None = None
@@ -266,8 +434,29 @@ class ReferenceService(Service):
         return unexpected(response, method=request.method, url=self.base_url + request.path, why=why)
 
 
-def _post(path: str, body: BaseModel, *, repeatable: bool | None = True) -> Request:
-    return Request("POST", path, headers=_JSON, content=body.model_dump_json().encode(), repeatable=repeatable)
+def _post(path: str, body: BaseModel, *, repeatable: bool | None = True, timeout: float | None = None) -> Request:
+    # what was not set is not sent: None is a change, too
+    content = body.model_dump_json(exclude_unset=True).encode()
+    return Request("POST", path, headers=_JSON, content=content, repeatable=repeatable, timeout=timeout)
+
+
+def _infos(new: NewJobs, specs: Sequence[JobSpec]) -> list[JobInfo]:
+    """What is known of jobs that were just made, by what was asked."""
+    return [
+        JobInfo.model_construct(
+            id=job_id,
+            state=state,
+            native_state=state.value,
+            name=spec.name,
+            queue=spec.queue,
+            priority=spec.priority,
+            tags=spec.tags,
+            meta=spec.meta,
+            max_attempts=spec.max_attempts,
+            created_at=new.created_at,
+        )
+        for job_id, state, spec in zip(new.ids, new.states, specs, strict=False)
+    ]
 
 
 def _range(text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from hpcjobs_server.auth import Tokens
 from hpcjobs_server.events import Feed
 from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
+from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
 from hpcjobs_server.store import EVENTS_CHANNEL
 from hpcjobs_server.tasks import Tasks
@@ -38,6 +39,7 @@ class Context:
     blobs: Blobs
     metrics: Metrics
     tasks: Tasks
+    janitor: Janitor
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
 
@@ -53,6 +55,7 @@ class Context:
             blobs=Blobs(settings),
             metrics=Metrics(store),
             tasks=Tasks.load(settings.tasks, settings.tasks_path),
+            janitor=Janitor(settings, store),
         )
 
     def folder(self, place: Place) -> tuple[str, ...]:

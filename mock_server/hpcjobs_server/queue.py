@@ -22,7 +22,7 @@ TICKETS = f"""
             jsonb_build_object('job', t.id, 'attempt', t.attempt, 'cores', t.cores, 'queue', t.queue),
             t.not_before
         )::procrastinate_job_to_defer_v1 ORDER BY t.seq))
-    FROM (SELECT id, attempt, cores, queue, priority, seq, NULL::timestamptz AS not_before FROM {{rows}}) t
+    FROM (SELECT id, attempt, cores, queue, priority, seq, start_at AS not_before FROM {{rows}}) t
     HAVING count(*) > 0
 """
 """Defers a ticket for each row of ``rows`` by Procrastinate's own SQL function, so that the tickets are written in the

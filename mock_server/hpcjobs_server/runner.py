@@ -119,7 +119,7 @@ class Runner:
             if self.closing.is_set():
                 await self._store.hand_back(job_id, attempt, delay=0.0)
             else:
-                started = await self._claim(job_id, attempt, cores)
+                started = await self._claim(job_id, attempt, cores, queue)
         finally:
             if not started:
                 self.cores.release(cores)
@@ -149,10 +149,10 @@ class Runner:
         await asyncio.wait({waiting})
         return waiting.cancelled()
 
-    async def _claim(self, job_id: str, attempt: int, cores: int) -> bool:
+    async def _claim(self, job_id: str, attempt: int, cores: int, queue: str) -> bool:
         self._claiming.add(job_id)
         try:
-            claim = await self._store.claim(job_id, attempt, self._worker)
+            claim = await self._store.claim(job_id, attempt, self._worker, queue=queue)
             if claim is None:
                 return False
             execution = self._executor.execution(claim)
@@ -190,7 +190,9 @@ class Runner:
             await self._release(claim.job_id, claim.attempt)
             return
         state, reason = outcome(ended, running.cause, running.reason)
-        self._finishes.put_nowait(Finish(claim.job_id, claim.attempt, state, reason, ended.exit_code))
+        self._finishes.put_nowait(
+            Finish(claim.job_id, claim.attempt, state, reason, ended.exit_code, ended.cpu_seconds, ended.peak_memory)
+        )
 
     async def _execute(self, running: Attempt) -> Ended:
         claim, execution = running.claim, running.execution

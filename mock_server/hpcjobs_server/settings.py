@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """Folders where these modules are looked for, beside the server's own Python path."""
     tasks_only: bool = False
     """Whether commands and functions of the users' own are refused."""
+    keep: float | None = Field(default=None, gt=0)
+    """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever."""
     pool_size: int = Field(default=8, ge=2)
     """Database connections of the API process."""
     token_file: Path | None = None

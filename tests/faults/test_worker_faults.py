@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from hpcjobs.actions import CancelOrder
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import CancelOutcome, JobFilter, JobInfo, JobSpec
 from hpcjobs_server.store import Store
@@ -121,7 +122,7 @@ def test_a_draining_worker_takes_nothing_new_lets_jobs_end_and_still_obeys_a_can
     wait(service, [going, stopped], running)
     service.signal_worker(signal.SIGTERM)
     [queued] = submit(service, ["true"])
-    service.ask_store(lambda store: store.cancel(None, [stopped], reason="late", actor="tester"))
+    service.ask_store(lambda store: store.cancel(None, CancelOrder(ids=[stopped], reason="late"), actor="tester"))
     [info] = wait(service, [stopped], terminal, timeout=1.5)
     assert (info.state, info.reason) == (JobState.CANCELLED, "late")
     assert service.workers[0].wait(20) == 0
@@ -263,7 +264,7 @@ def test_a_worker_that_cannot_listen_polls(service_factory: ServiceFactory) -> N
     done, stopped = submit(service, ["true", "sleep 60"])
     wait(service, [done], terminal)
     wait(service, [stopped], running)
-    service.ask_store(lambda store: store.cancel(None, [stopped], reason=None, actor="tester"))
+    service.ask_store(lambda store: store.cancel(None, CancelOrder(ids=[stopped]), actor="tester"))
     [info] = wait(service, [stopped], terminal, timeout=10)
     assert info.reason == "cancelled by tester"
 
@@ -284,7 +285,7 @@ def test_cancel_against_pick_up_a_thousand_times_never_contradicts_itself(servic
                 spec = JobSpec(command=f"touch {trace}/$HPCJOBS_JOB_ID; sleep 5", grace=1)
                 info, _ = await store.submit("tester", spec, actor="tester")
                 await asyncio.sleep((turn % 20) * 0.001)  # from before the pick-up to after it
-                [result] = await store.cancel(None, [info.id], reason=None, actor="tester")
+                [result] = (await store.cancel(None, CancelOrder(ids=[info.id]), actor="tester")).results
                 answers.append((info.id, result.outcome))
 
         await asyncio.gather(*(one(turn) for turn in range(count)))

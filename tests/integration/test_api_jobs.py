@@ -204,7 +204,11 @@ async def test_anothers_job_is_not_found_but_an_administrator_finds_it(api: Api)
             assert (await bob.get(path)).json()["code"] == "job_not_found", path
         assert (await bob.post(f"/v1/jobs/{job_id}/cancel", json={})).json()["code"] == "job_not_found"
         assert (await bob.get("/v1/jobs")).json()["items"] == []
-        assert (await bob.post("/v1/jobs/query", json={"ids": [job_id]})).json() == {"items": [], "missing": [job_id]}
+        assert (await bob.post("/v1/jobs/query", json={"ids": [job_id]})).json() == {
+            "items": [],
+            "missing": [job_id],
+            "arrays": [],
+        }
         assert (await admin.get(f"/v1/jobs/{job_id}")).json()["owner"] == "ada"
 
 

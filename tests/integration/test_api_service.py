@@ -374,7 +374,18 @@ async def test_the_openapi_document_is_complete(api: Api) -> None:
     }
     assert "application/problem+json" in submit["responses"]["409"]["content"]
     listed = {parameter["name"] for parameter in paths["/v1/jobs"]["get"]["parameters"]}
-    assert listed == {"state", "tag", "name", "queue", "created_after", "created_before", "limit", "cursor", "key"}
+    assert listed == {
+        "state",
+        "tag",
+        "name",
+        "queue",
+        "array",
+        "created_after",
+        "created_before",
+        "limit",
+        "cursor",
+        "key",
+    }
     log = {parameter["name"] for parameter in paths["/v1/jobs/{job_id}/logs/{stream}"]["get"]["parameters"]}
     assert log == {"job_id", "stream", "wait", "Range"}
     assert document["security"] == [{"token": []}]

@@ -6,14 +6,16 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcjobs.actions import CancelOrder
 from hpcjobs.lifecycle import JobState
-from hpcjobs.models import CancelOutcome, JobFilter, JobInfo, JobSpec, Progress, Scope
+from hpcjobs.models import CancelOutcome, CancelResult, JobFilter, JobInfo, JobSpec, Progress, Scope
 from hpcjobs_server.migrate import head, migrate
 from hpcjobs_server.store import BadCursor, Claim, Finish, KeyReused, Store, Work
 from hpcjobs_server.store.rows import decode_cursor, encode_cursor
@@ -55,6 +57,10 @@ async def take(work: Work, job_id: str, worker: uuid.UUID, attempt: int = 0) -> 
     claim = await work.claim(job_id, attempt, worker)
     assert claim is not None
     return claim
+
+
+async def cancel(store: Store, ids: list[str], **how: Any) -> list[CancelResult]:
+    return (await store.cancel(ME, CancelOrder(ids=ids, **how), actor=ME)).results
 
 
 async def look(store: Store, job_id: str) -> JobInfo:
@@ -166,7 +172,7 @@ class TestLook:
 class TestCancel:
     async def test_a_queued_job_is_cancelled_at_once_with_its_reason(self, store: Store) -> None:
         job = await new(store)
-        [result] = await store.cancel(ME, [job], reason="why", actor=ME)
+        [result] = await cancel(store, [job], reason="why")
         assert (result.outcome, result.before, result.after) == (CancelOutcome.CANCELLED, "QUEUED", "CANCELLED")
         info = await look(store, job)
         assert (info.state, info.reason, info.cancel_requested) == (JobState.CANCELLED, "why", False)
@@ -175,7 +181,7 @@ class TestCancel:
     async def test_a_running_job_is_asked_and_told_to_its_worker(self, store: Store, work: Work) -> None:
         worker, job = await join(work), await new(store)
         await take(work, job, worker)
-        [result] = await store.cancel(ME, [job], reason="why", actor=ME)
+        [result] = await cancel(store, [job], reason="why")
         assert result.outcome is CancelOutcome.CANCEL_REQUESTED
         info = await look(store, job)
         assert (info.state, info.cancel_requested, info.cancel_reason) == (JobState.RUNNING, True, "why")
@@ -185,28 +191,28 @@ class TestCancel:
     async def test_the_first_reason_stays(self, store: Store, work: Work) -> None:
         worker, job = await join(work), await new(store)
         await take(work, job, worker)
-        await store.cancel(ME, [job], reason="first", actor=ME)
-        await store.cancel(ME, [job], reason="second", actor=ME)
+        await cancel(store, [job], reason="first")
+        await cancel(store, [job], reason="second")
         assert (await look(store, job)).cancel_reason == "first"
 
     async def test_abort_false_leaves_a_started_job_alone(self, store: Store, work: Work) -> None:
         worker, started, waiting = await join(work), await new(store), await new(store)
         await take(work, started, worker)
-        results = await store.cancel(ME, [started, waiting], reason=None, abort=False, actor=ME)
+        results = await cancel(store, [started, waiting], reason=None, abort=False)
         assert [result.outcome for result in results] == [CancelOutcome.LEFT_RUNNING, CancelOutcome.CANCELLED]
         assert not (await look(store, started)).cancel_requested
 
     async def test_an_ended_job_is_not_touched(self, store: Store) -> None:
         job = await new(store)
-        await store.cancel(ME, [job], reason="first", actor=ME)
+        await cancel(store, [job], reason="first")
         before = await look(store, job)
-        [result] = await store.cancel(ME, [job], reason="second", actor=ME)
+        [result] = await cancel(store, [job], reason="second")
         assert result.outcome is CancelOutcome.ALREADY_TERMINAL
         assert await look(store, job) == before
 
     async def test_bad_ids_spoil_nothing_and_answers_keep_the_order(self, store: Store) -> None:
         mine, other = await new(store), (await store.submit("you", TRUE, actor="you"))[0].id
-        results = await store.cancel(ME, ["nonsense", mine, other, str(uuid.uuid4()), mine], reason=None, actor=ME)
+        results = await cancel(store, ["nonsense", mine, other, str(uuid.uuid4()), mine], reason=None)
         assert [result.outcome.value for result in results] == [
             "NOT_FOUND",
             "CANCELLED",
@@ -221,20 +227,20 @@ class TestCancel:
     async def test_delete_removes_only_what_never_started(self, store: Store, work: Work) -> None:
         worker, started, waiting = await join(work), await new(store), await new(store)
         await take(work, started, worker)
-        await store.cancel(ME, [started, waiting], reason=None, delete=True, actor=ME)
+        await cancel(store, [started, waiting], reason=None, delete=True)
         assert await store.get(ME, waiting) is None
         assert await store.all("SELECT 1 AS x FROM events WHERE job_id = %s", [waiting]) == []
         assert await store.get(ME, started) is not None
 
     async def test_a_cancelled_jobs_ticket_does_nothing(self, store: Store, work: Work) -> None:
         worker, job = await join(work), await new(store)
-        await store.cancel(ME, [job], reason=None, actor=ME)
+        await cancel(store, [job], reason=None)
         assert await work.claim(job, 0, worker) is None
 
     async def test_bulk_calls_in_opposite_orders_do_not_deadlock(self, store: Store) -> None:
         jobs = [await new(store) for _ in range(60)]
         answers = await asyncio.gather(
-            *(store.cancel(ME, jobs if turn % 2 else jobs[::-1], reason=None, actor=ME) for turn in range(6))
+            *(cancel(store, jobs if turn % 2 else jobs[::-1], reason=None) for turn in range(6))
         )
         won = sum(result.outcome is CancelOutcome.CANCELLED for answer in answers for result in answer)
         assert won == len(jobs)
@@ -279,7 +285,7 @@ class TestAttempts:
     async def test_a_job_that_was_asked_to_stop_is_not_tried_again(self, store: Store, work: Work) -> None:
         worker, job = await join(work), await new(store, max_attempts=5)
         await take(work, job, worker)
-        await store.cancel(ME, [job], reason="enough", actor=ME)
+        await cancel(store, [job], reason="enough")
         await work.finish(worker, [Finish(job, 1, JobState.FAILED, "exit code 1", 1)])
         assert (await look(store, job)).state is JobState.CANCELLED
 
@@ -319,7 +325,7 @@ class TestRooms:
             jobs.sort()
             await asyncio.gather(
                 work.finish(worker, [Finish(job, 1, JobState.FINISHED) for job in jobs[::-1]]),
-                store.cancel(ME, jobs, reason=None, actor=ME),
+                cancel(store, jobs, reason=None),
                 work.finish(worker, [Finish(job, 1, JobState.FAILED) for job in jobs]),
             )
             assert {(await look(store, job)).terminal for job in jobs} == {True}
@@ -389,7 +395,7 @@ class TestSweep:
     async def test_a_lost_workers_job_that_was_to_stop_is_cancelled(self, store: Store, work: Work) -> None:
         worker, job = await join(work), await new(store, grace=0)
         await take(work, job, worker)
-        await store.cancel(ME, [job], reason="why", actor=ME)
+        await cancel(store, [job], reason="why")
         await self.silence(work, worker, 5)
         await self.reap(work)
         info = await look(store, job)

@@ -67,7 +67,7 @@ def test_a_job_that_has_ended_is_not_sent_a_cancel(script, ask, look, state, con
 def test_a_job_that_has_not_ended_is_sent_one(script, ask, look, said, state):
     result = ask(look(state), said("CANCEL_REQUESTED", state, state))
     assert script.sent == [f"GET {AT}", f"POST {AT}/cancel"]
-    assert json.loads(script.requests[1].content) == {"ids": [], "reason": "why", "abort": True, "delete": False}
+    assert json.loads(script.requests[1].content) == {"reason": "why", "abort": True, "delete": False}
     assert (result.outcome, result.before, result.reason) == (CancelOutcome.CANCEL_REQUESTED, state, "why")
     assert result.accepted
     assert not result.confirmed

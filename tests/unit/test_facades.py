@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import hpcjobs
-from hpcjobs import AsyncClient, AsyncJob, Client, Job, client, handles
+from hpcjobs import AsyncClient, AsyncJob, AsyncJobArray, Client, Job, JobArray, client, handles, job_arrays
 
 ROOT = Path(__file__).parents[2]
 
-PAIRS = [(Client, AsyncClient), (Job, AsyncJob)]
+PAIRS = [(Client, AsyncClient), (Job, AsyncJob), (JobArray, AsyncJobArray)]
 
 CLIENT_HAS_MORE = {
     # Said of the async client only.
@@ -39,7 +39,7 @@ def sync_words(text: str | None) -> str:
     joined = "\n".join(line for line in lines if line)
     joined = joined.replace("await job\n", "await job.wait()\n")
     joined = re.sub(r"\b(await|async) ", "", joined)
-    return re.sub(r"\bAsync(?=Client|Job\b)", "", joined)
+    return re.sub(r"\bAsync(?=Client|Job\b|JobArray\b)", "", joined)
 
 
 def annotations(function: Callable[..., Any]) -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_a_pair_returns_the_same(sync: type, twin: type) -> None:
         assert mine == other, name
 
 
-@pytest.mark.parametrize("module", [client, handles])
+@pytest.mark.parametrize("module", [client, handles, job_arrays])
 def test_facades_hold_no_logic(module: Any) -> None:
     """No method of a facade branches, loops or catches, but for the two forms of ``logs``."""
     tree = ast.parse(inspect.getsource(module))

@@ -58,7 +58,7 @@ class Everything:
     def execution(self, claim: Claim) -> Scripted:
         return self.execution_
 
-    async def claim(self, job_id: str, attempt: int, worker: uuid.UUID) -> Claim:
+    async def claim(self, job_id: str, attempt: int, worker: uuid.UUID, *, queue: str) -> Claim:
         self.claiming.set()
         await self.claim_may_end.wait()
         return Claim(job_id, attempt + 1, "me", JobSpec(command="x"))

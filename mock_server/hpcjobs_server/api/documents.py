@@ -10,7 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from hpcjobs.models import CancelOrder, JobQuery, JobSpec, TokenOrder
+from hpcjobs.actions import CancelOrder, DeleteOrder, JobChanges, RetryOrder, UpdateOrder
+from hpcjobs.arrays import ArrayOrder, ManyOrder
+from hpcjobs.models import JobQuery, JobSpec, TokenOrder
+from hpcjobs.records import QueueOrder
 from hpcjobs_server.problems import MEDIA_TYPE, ProblemDocument
 
 _REF = "#/components/schemas/{model}"
@@ -18,8 +21,9 @@ _MEANINGS = {
     401: "No token, or a wrong or an expired one",
     403: "The token may not do this",
     404: "There is no such thing, or it is another's",
-    409: "The key was used for another body",
+    409: "The state of the job, or an earlier request with the same key, stands against it",
     411: "The length is missing",
+    412: "Someone else changed the job first",
     413: "Larger than the limit",
     415: "Not JSON",
     416: "Nothing is in that range (yet)",
@@ -59,6 +63,9 @@ def parameter(name: str, where: str, description: str, schema: dict[str, Any] | 
     return {"name": name, "in": where, "description": description, "schema": schema or {"type": "string"}}
 
 
+KEY = parameter("Idempotency-Key", "header", "The same key never makes a second job (at most 200 characters)")
+
+
 def query(model: type[BaseModel], *, many: Collection[str] = ()) -> list[dict[str, Any]]:
     """The query parameters of a route that reads them by itself."""
     listed = []
@@ -75,7 +82,10 @@ def install(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             components = document.setdefault("components", {})
-            models: list[type[BaseModel]] = [JobSpec, JobQuery, CancelOrder, TokenOrder, ProblemDocument]
+            models: list[type[BaseModel]] = [
+                JobSpec, JobQuery, ManyOrder, ArrayOrder, CancelOrder, RetryOrder, DeleteOrder, UpdateOrder, JobChanges,
+                QueueOrder, TokenOrder, ProblemDocument,
+            ]  # fmt: skip
             _, more = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
             components.setdefault("schemas", {}).update(more["$defs"])
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

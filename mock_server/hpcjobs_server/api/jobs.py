@@ -1,11 +1,14 @@
-"""Jobs: submit, look, list, cancel."""
+"""Jobs: submit, look, list, and act on them."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
 import uuid
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import anyio.to_thread
 from fastapi import APIRouter
@@ -13,10 +16,26 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hpcjobs.errors import InvalidSpec
-from hpcjobs.models import (
+from hpcjobs.actions import (
     CancelAnswer,
     CancelOrder,
+    DeleteAnswer,
+    DeleteOrder,
+    DeleteOutcome,
+    JobChanges,
+    JobUpdate,
+    RetryAnswer,
+    RetryOrder,
+    RetryOutcome,
+    RetryResult,
+    Selection,
+    UpdateAnswer,
+    UpdateOrder,
+    UpdateOutcome,
+)
+from hpcjobs.arrays import ArrayInfo, ArrayOrder, ManyOrder, NewJobs
+from hpcjobs.errors import InvalidSpec
+from hpcjobs.models import (
     CancelOutcome,
     CancelResult,
     InputFile,
@@ -30,12 +49,13 @@ from hpcjobs.models import (
     Scope,
     problems_of,
 )
+from hpcjobs.records import History
 from hpcjobs_server.api import documents
 from hpcjobs_server.api.bodies import answer, read_json, read_model, read_query
 from hpcjobs_server.auth import Caller, authorise
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.problems import Problem, invalid, job_not_found
-from hpcjobs_server.store import BadCursor, KeyReused
+from hpcjobs_server.store import BadCursor, BadDependency, KeyReused
 
 LONGEST_KEY = 200
 
@@ -69,11 +89,7 @@ class ListQuery(JobFilter):
     },
     openapi_extra={
         **documents.body(JobSpec),
-        "parameters": [
-            documents.parameter(
-                "Idempotency-Key", "header", "The same key never makes a second job (at most 200 characters)"
-            )
-        ],
+        "parameters": [documents.KEY],
     },
 )
 async def submit(request: Request) -> Response:
@@ -91,11 +107,8 @@ async def submit(request: Request) -> Response:
             or not (await context.store.list(caller.owner, JobFilter(), limit=1, cursor=None, key=key)).items
         ):
             raise
-    try:
+    with _accepting():
         info, created = await context.store.submit(caller.owner, spec, key=key, actor=caller.owner)
-    except KeyReused:
-        detail = "this Idempotency-Key was used for another job; make a new key for each job"
-        raise Problem(409, "key_reused", detail) from None
     headers = {"Location": f"/v1/jobs/{info.id}", "ETag": f'"{info.version}"'}
     return answer(info, 201 if created else 200, headers=headers)
 
@@ -134,21 +147,122 @@ async def query_jobs(request: Request) -> Response:
     items = await context_of(request).store.get_many(caller.sees, ids)
     found = {info.id for info in items}
     missing = [text for text in ids if _canonical(text) not in found]
-    return answer(JobQueryAnswer(items=items, missing=missing), exclude=_WITHOUT_SPEC)
+    arrays = await context_of(request).store.arrays_among(caller.sees, missing)
+    return answer(JobQueryAnswer(items=items, missing=missing, arrays=arrays), exclude=_WITHOUT_SPEC)
+
+
+@router.post(
+    "/jobs/many",
+    status_code=201,
+    responses={
+        201: {"model": NewJobs, "description": "The new jobs, in the order of the specs"},
+        200: {"model": NewJobs, "description": "The jobs that were submitted with this key before"},
+        **documents.problems(409, 413, 415),
+    },
+    openapi_extra={**documents.body(ManyOrder), "parameters": [documents.KEY]},
+)
+async def submit_many(request: Request) -> Response:
+    """Submit many jobs at once: all of them or none."""
+    context = context_of(request)
+    caller = await authorise(request, Scope.WRITE)
+    key = _key(request)
+    order = await read_model(request, ManyOrder)
+    await _check_all(context, caller, [(f"specs.{index}.", spec) for index, spec in enumerate(order.specs)])
+    with _accepting(many=True):
+        new, created = await context.store.submit_many(caller.owner, order.specs, key=key, actor=caller.owner)
+    return answer(new, 201 if created else 200)
+
+
+@router.post(
+    "/arrays",
+    status_code=201,
+    responses={
+        201: {"model": NewJobs, "description": "The new array and its jobs"},
+        200: {"model": NewJobs, "description": "The array that was submitted with this key before"},
+        **documents.problems(409, 413, 415),
+    },
+    openapi_extra={**documents.body(ArrayOrder), "parameters": [documents.KEY]},
+)
+async def submit_array(request: Request) -> Response:
+    """Submit an array: many jobs of one spec."""
+    context = context_of(request)
+    caller = await authorise(request, Scope.WRITE)
+    key = _key(request)
+    order = await read_model(request, ArrayOrder)
+    await _check_all(context, caller, [("spec.", order.spec)])
+    with _accepting():
+        new, created = await context.store.submit_array(caller.owner, order, key=key, actor=caller.owner)
+    return answer(new, 201 if created else 200)
+
+
+@router.get(
+    "/arrays/{array_id}",
+    responses={200: {"model": ArrayInfo, "description": "The array"}, **documents.problems(404)},
+)
+async def get_array(request: Request, array_id: str) -> Response:
+    """Look at an array: how many of its jobs are in which state, and how far they are."""
+    caller = await authorise(request, Scope.READ)
+    info = await context_of(request).store.array(caller.sees, array_id)
+    if info is None:
+        raise Problem(404, "array_not_found", "there is no such array, or it is another's")
+    return answer(info)
 
 
 @router.post(
     "/jobs/cancel",
-    responses={200: {"model": CancelAnswer, "description": "One result per id"}, **documents.problems(413, 415)},
+    responses={200: {"model": CancelAnswer, "description": "One result per job"}, **documents.problems(413, 415)},
     openapi_extra=documents.body(CancelOrder),
 )
 async def cancel_jobs(request: Request) -> Response:
     """Cancel many jobs; one that is not found spoils nothing."""
     caller = await authorise(request, Scope.WRITE)
-    order = await read_model(request, CancelOrder)
-    if not order.ids:
-        raise invalid([("ids", "name at least one job")])
-    return answer(CancelAnswer(results=await _cancel(context_of(request), caller, order, order.ids)))
+    order = _many(await read_model(request, CancelOrder))
+    with _selecting():
+        return answer(await context_of(request).store.cancel(caller.sees, order, actor=caller.owner))
+
+
+@router.post(
+    "/jobs/retry",
+    responses={200: {"model": RetryAnswer, "description": "One result per job"}, **documents.problems(413, 415)},
+    openapi_extra=documents.body(RetryOrder),
+)
+async def retry_jobs(request: Request) -> Response:
+    """Run many jobs again; one that is not found or runs spoils nothing."""
+    caller = await authorise(request, Scope.WRITE)
+    order = _many(await read_model(request, RetryOrder))
+    with _selecting():
+        return answer(await context_of(request).store.retry(caller.sees, order, actor=caller.owner))
+
+
+@router.post(
+    "/jobs/delete",
+    responses={200: {"model": DeleteAnswer, "description": "One result per job"}, **documents.problems(413, 415)},
+    openapi_extra=documents.body(DeleteOrder),
+)
+async def delete_jobs(request: Request) -> Response:
+    """Delete many jobs, with their files; one that runs is left alone."""
+    context = context_of(request)
+    caller = await authorise(request, Scope.WRITE)
+    order = _many(await read_model(request, DeleteOrder))
+    with _selecting():
+        deleted = await context.store.delete(caller.sees, order, actor=caller.owner)
+    context.janitor.wake()
+    return answer(deleted)
+
+
+@router.post(
+    "/jobs/update",
+    responses={200: {"model": UpdateAnswer, "description": "One result per job"}, **documents.problems(413, 415)},
+    openapi_extra=documents.body(UpdateOrder),
+)
+async def update_jobs(request: Request) -> Response:
+    """Change many jobs: all alike, or each in its own way; one that refuses spoils nothing."""
+    caller = await authorise(request, Scope.WRITE)
+    order = await read_model(request, UpdateOrder)
+    if not order.items:
+        _many(order)
+    with _selecting():
+        return answer(await context_of(request).store.update(caller.sees, order, actor=caller.owner))
 
 
 @router.get(
@@ -162,8 +276,11 @@ async def cancel_jobs(request: Request) -> Response:
 async def get_job(request: Request, job_id: str) -> Response:
     """Look at a job."""
     caller = await authorise(request, Scope.READ)
-    info = await context_of(request).store.get(caller.sees, job_id)
+    store = context_of(request).store
+    info = await store.get(caller.sees, job_id)
     if info is None:
+        if await store.arrays_among(caller.sees, [job_id]):
+            raise Problem(404, "is_array", f"{job_id} is an array of jobs: see /v1/arrays/{job_id}")
         raise job_not_found()
     etag = f'"{info.version}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -173,27 +290,178 @@ async def get_job(request: Request, job_id: str) -> Response:
     return answer(info, headers=headers)
 
 
+@router.patch(
+    "/jobs/{job_id}",
+    responses={
+        200: {**_FOUND, "description": "The job as it is now"},
+        **documents.problems(404, 409, 412, 413, 415),
+    },
+    openapi_extra={
+        **documents.body(JobChanges),
+        "parameters": [documents.parameter("If-Match", "header", "Change only this version of the record: its ETag")],
+    },
+)
+async def update_job(request: Request, job_id: str) -> Response:
+    """Change a job: what it would do only while it has not started, its labels always."""
+    context = context_of(request)
+    caller = await authorise(request, Scope.WRITE)
+    changes = await read_model(request, JobChanges)
+    version = _version(request.headers.get("if-match"))
+    order = UpdateOrder(items=[JobUpdate(id=job_id, changes=changes, version=version)])
+    result = (await context.store.update(caller.sees, order, actor=caller.owner)).results[0]
+    detail = result.detail or str(result)
+    if result.outcome is UpdateOutcome.NOT_FOUND:
+        raise job_not_found()
+    if result.outcome is UpdateOutcome.STALE:
+        raise Problem(412, "stale_version", f"someone else changed the job first: {detail}")
+    if result.outcome is UpdateOutcome.REFUSED:
+        raise Problem(409, "has_started", detail)
+    if result.outcome is UpdateOutcome.INVALID:
+        raise invalid([("", detail)])
+    info = await context.store.get(caller.sees, job_id)
+    if info is None:
+        raise job_not_found()
+    return answer(info, headers={"ETag": f'"{info.version}"'})
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    responses={204: {"description": "It is deleted; its files go"}, **documents.problems(404, 409)},
+)
+async def delete_job(request: Request, job_id: str) -> Response:
+    """Delete a job that does not run, with its files."""
+    context = context_of(request)
+    caller = await authorise(request, Scope.WRITE)
+    deleted = await context.store.delete(caller.sees, DeleteOrder(ids=[job_id]), actor=caller.owner)
+    result = deleted.results[0]
+    if result.outcome is DeleteOutcome.NOT_FOUND:
+        raise job_not_found()
+    if result.outcome is DeleteOutcome.STILL_RUNNING:
+        raise Problem(409, "still_running", f"the job is {result.before}; cancel it first")
+    context.janitor.wake()
+    return Response(status_code=204)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    responses={200: {"model": RetryResult, "description": "What it came to"}, **documents.problems(404, 409)},
+)
+async def retry_job(request: Request, job_id: str) -> Response:
+    """Run a job again, or at once."""
+    caller = await authorise(request, Scope.WRITE)
+    answered = await context_of(request).store.retry(caller.sees, RetryOrder(ids=[job_id]), actor=caller.owner)
+    result = answered.results[0]
+    if result.outcome is RetryOutcome.NOT_FOUND:
+        raise job_not_found()
+    if result.outcome is RetryOutcome.STILL_RUNNING:
+        raise Problem(409, "still_running", f"the job is {result.before}; it can run again when it has ended")
+    return answer(result)
+
+
 @router.post(
     "/jobs/{job_id}/cancel",
     responses={200: {"model": CancelResult, "description": "What it came to"}, **documents.problems(404, 413, 415)},
     openapi_extra=documents.body(CancelOrder, required=False),
 )
 async def cancel_job(request: Request, job_id: str) -> Response:
-    """Cancel a job."""
+    """Cancel a job, or all jobs of an array."""
     caller = await authorise(request, Scope.WRITE)
     order = await read_model(request, CancelOrder, optional=True)
-    if order.ids:
-        raise invalid([("ids", "the address names the job; leave ids out, or use /v1/jobs/cancel")])
-    result = (await _cancel(context_of(request), caller, order, [job_id]))[0]
+    if order.ids or order.filter is not None:
+        raise invalid([("ids", "the address names the job; leave ids and filter out, or use /v1/jobs/cancel")])
+    order = order.model_copy(update={"ids": [job_id]})
+    result = (await context_of(request).store.cancel(caller.sees, order, actor=caller.owner)).results[0]
     if result.outcome is CancelOutcome.NOT_FOUND:
         raise job_not_found()
     return answer(result)
 
 
-async def _cancel(context: Context, caller: Caller, order: CancelOrder, ids: list[str]) -> list[CancelResult]:
-    return await context.store.cancel(
-        caller.sees, ids, reason=order.reason, abort=order.abort, delete=order.delete, actor=caller.owner
-    )
+@router.get(
+    "/jobs/{job_id}/history",
+    responses={200: {"model": History, "description": "What was written down"}, **documents.problems(404)},
+)
+async def get_history(request: Request, job_id: str) -> Response:
+    """Look at everything that was written down about a job: changes of its state, and its attempts."""
+    caller = await authorise(request, Scope.READ)
+    history = await context_of(request).store.history(caller.sees, job_id)
+    if history is None:
+        raise job_not_found()
+    return answer(history)
+
+
+S = TypeVar("S", bound=Selection)
+
+
+def _many(order: S) -> S:
+    """The order, which must select something.
+
+    Raises:
+        Problem: 422: it names no job and has no filter.
+    """
+    if not order.ids and order.filter is None:
+        raise invalid([("ids", "name at least one job, or give a filter")])
+    if order.filter is not None:
+        utc = {name: _utc(getattr(order.filter, name)) for name in ("created_after", "created_before")}
+        order = order.model_copy(update={"filter": order.filter.model_copy(update=utc)})
+    return order
+
+
+@contextlib.contextmanager
+def _selecting() -> Iterator[None]:
+    try:
+        yield
+    except BadCursor:
+        raise invalid([("cursor", "is not one that this service gave; start without it")]) from None
+
+
+@contextlib.contextmanager
+def _accepting(*, many: bool = False) -> Iterator[None]:
+    """What the store refuses, as problems."""
+    try:
+        yield
+    except KeyReused:
+        detail = "this Idempotency-Key was used for another job; make a new key for each job"
+        raise Problem(409, "key_reused", detail) from None
+    except BadDependency as error:
+        field = f"specs.{error.index}.after.{error.place}" if many else f"after.{error.place}"
+        raise Problem(422, "bad_dependency", error.why, errors=[(field, error.why)]) from None
+
+
+def _version(header: str | None) -> int | None:
+    """The version that an If-Match names; None for any.
+
+    Raises:
+        Problem: 412: it is none of ours, so no record has it.
+    """
+    if header is None or header.strip() == "*":
+        return None
+    match = re.fullmatch(r'\s*(?:W/)?"(\d{1,18})"\s*', header)
+    if match is None:
+        raise Problem(412, "stale_version", f"If-Match {header!r} is no ETag of a job; use the one that GET gives")
+    return int(match[1])
+
+
+async def _check_all(context: Context, caller: Caller, specs: Sequence[tuple[str, JobSpec]]) -> None:
+    """Check that jobs could run here; those that ask for the same are looked at once.
+
+    Raises:
+        Problem: 422, as :func:`_check` has it; the fields bear the place of the spec before their name.
+    """
+    seen: set[tuple[int, float | None, str, tuple[InputFile, ...]]] = set()
+    for place, spec in specs:
+        walltime = spec.resources.walltime
+        asked = (
+            spec.resources.cores, walltime.total_seconds() if walltime else None, spec.queue, tuple(spec.inputs)
+        )  # fmt: skip
+        if asked in seen:
+            continue
+        seen.add(asked)
+        try:
+            await _check(context, caller, spec)
+        except Problem as problem:
+            problem.errors = [(place + field, why) for field, why in problem.errors]
+            raise
 
 
 def _key(request: Request) -> str | None:
@@ -234,6 +502,10 @@ async def _check(context: Context, caller: Caller, spec: JobSpec) -> None:
     check_work(context, spec)
     if spec.inputs:
         await anyio.to_thread.run_sync(_check_inputs, context, caller.owner, spec.inputs)
+    walltime, longest = spec.resources.walltime, await context.store.longest(spec.queue)
+    if walltime is not None and longest is not None and walltime.total_seconds() > longest:
+        detail = f"the queue {spec.queue!r} lets its jobs run for {longest:g} s; the job asks for more"
+        raise Problem(422, "walltime_too_long", detail, errors=[("resources.walltime", f"at most {longest:g} s")])
     cores = spec.resources.cores
     if cores > 1 and cores > max((worker.cores for worker in await context.workers()), default=cores):
         # a larger worker may have come this moment

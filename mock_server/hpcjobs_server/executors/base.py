@@ -35,6 +35,8 @@ class Ended:
         said: The message of a ``JobAborted`` that ended it from inside.
         error: The error that ended its work, where the job said so.
         note: What a user should know if the job failed by itself.
+        cpu_seconds: Processor time of all its processes.
+        peak_memory: The largest resident memory of any of its processes, in bytes.
     """
 
     exit_code: int | None = None
@@ -46,6 +48,8 @@ class Ended:
     said: str | None = None
     error: str | None = None
     note: str | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
 
 
 class Execution(Protocol):

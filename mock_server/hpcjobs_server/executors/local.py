@@ -59,6 +59,7 @@ def job_environment(claim: Claim, folder: Path, runtime_path: Path) -> dict[str,
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), str(runtime_path)]))
     env.setdefault("PYTHONUNBUFFERED", "1")  # so that a log can be followed
     env.update(
+        claim.environ,
         HPCJOBS_JOB_ID=claim.job_id,
         HPCJOBS_ATTEMPT=str(claim.attempt),
         HPCJOBS_CORES=cores,
@@ -273,6 +274,8 @@ class LocalExecution:
                     problem="some of its processes could not be killed" if event["left"] else None,
                     said=self._progress.said_aborted(),
                     error=self._progress.said_failed(),
+                    cpu_seconds=event["cpu"],
+                    peak_memory=event["memory"],
                     note="the disk of the service is full" if code != 0 and _disk_is_full(self.folder) else None,
                 )
             )

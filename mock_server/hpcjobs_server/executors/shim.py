@@ -19,6 +19,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -109,7 +110,19 @@ class Shim:
         self.obey()  # what came together with the configuration
         while not self.over():
             self.wait()
-        self.say({"event": "ended", "status": self.exit, "cause": self.cause, "left": self.left()})
+        left = self.left()
+        # of all that was collected: whatever a job's processes leave behind is a child of this one in the end
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.say(
+            {
+                "event": "ended",
+                "status": self.exit,
+                "cause": self.cause,
+                "left": left,
+                "cpu": used.ru_utime + used.ru_stime,
+                "memory": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            }
+        )
 
     def read_config(self) -> dict[str, Any] | None:
         """The first line from the worker; None where it is gone already."""

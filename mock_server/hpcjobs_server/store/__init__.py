@@ -11,13 +11,23 @@ The rules that hold here:
 from __future__ import annotations
 
 from hpcjobs_server.database import EVENTS_CHANNEL
-from hpcjobs_server.store.jobs import KeyReused, Place, Store, WorkerInfo
+from hpcjobs_server.store.actions import Actions
+from hpcjobs_server.store.history import Records
+from hpcjobs_server.store.jobs import Jobs, Place, WorkerInfo
+from hpcjobs_server.store.queues import Queues
 from hpcjobs_server.store.rows import BadCursor
+from hpcjobs_server.store.submits import BadDependency, KeyReused, Submits
 from hpcjobs_server.store.work import Claim, Finish, Held, Work
+
+
+class Store(Submits, Jobs, Actions, Queues, Records):
+    """Everything that the API asks of the database."""
+
 
 __all__ = [
     "EVENTS_CHANNEL",
     "BadCursor",
+    "BadDependency",
     "Claim",
     "Finish",
     "Held",

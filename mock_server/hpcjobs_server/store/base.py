@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, cast
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -17,6 +18,7 @@ from hpcjobs_server.database import connection_info
 from hpcjobs_server.migrate import head
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 class Database:
@@ -67,6 +69,22 @@ class Database:
             with contextlib.suppress(psycopg.Error):
                 await self.pool.check()
             raise
+
+    async def untangled(self, work: Callable[[psycopg.AsyncConnection[Row]], Awaitable[T]]) -> T:
+        """Do ``work`` in a transaction; again, from its start, where it and another one stood in each other's way.
+
+        Bulk statements lock jobs in the order of their ids, but what follows from them (a job that ends makes others
+        ready) locks more, in no order that could be known before.
+        """
+        for last in (False, False, False, False, True):
+            try:
+                async with self.connection() as connection, connection.transaction():
+                    return await work(connection)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                if last:
+                    raise
+                await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - only spreads the tries
+        raise AssertionError
 
     async def all(self, query: str, parameters: Any = None) -> list[Row]:
         """Run one statement and return its rows."""

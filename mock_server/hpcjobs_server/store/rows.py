@@ -11,10 +11,13 @@ from hpcjobs_server.store.base import Row
 INFO = """
     j.id, j.state, j.name, j.owner, j.queue, j.priority, j.tags, j.meta,
     j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.reason, j.exit_code, j.attempt,
-    j.max_attempts, j.created_at, j.started_at, j.finished_at,
-    j.version, j.seq, p.done, p.total, p.message, p.at
+    j.max_attempts, j.array_id, j.array_index, j.item, j.start_at, j.expires_at, j.created_at, j.started_at,
+    j.finished_at, j.version, j.seq, p.done, p.total, p.message, p.at
 """
 """The columns that :func:`to_info` needs."""
+
+SPEC = "coalesce((SELECT a.spec FROM arrays a WHERE a.id = j.array_id), '{}') || j.spec"
+"""What was asked; a job of an array has only what is its own."""
 
 FROM = "jobs j LEFT JOIN progress p ON p.job_id = j.id AND p.attempt = j.attempt"
 
@@ -46,6 +49,11 @@ def to_info(row: Row) -> JobInfo:
         progress=progress,
         attempt=row["attempt"],
         max_attempts=row["max_attempts"],
+        array_id=None if row["array_id"] is None else str(row["array_id"]),
+        array_index=row["array_index"],
+        item=row["item"],
+        start_at=row["start_at"],
+        expires_at=row["expires_at"],
         created_at=row["created_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],

@@ -5,26 +5,38 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import psycopg
 from pydantic import ValidationError
 
+from hpcjobs.arrays import fill
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobSpec, Progress
 from hpcjobs_server.queue import TICKETS
-from hpcjobs_server.store.base import Database
+from hpcjobs_server.store.base import Database, Row
+from hpcjobs_server.store.rows import SPEC
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """An attempt that a worker has made its own."""
+    """An attempt that a worker has made its own.
+
+    Attributes:
+        job_id: The job.
+        attempt: Which of its attempts.
+        owner: Whose it is.
+        spec: What is asked; of a job of an array, already filled in.
+        environ: What the job is told of itself beyond what every job is told.
+    """
 
     job_id: str
     attempt: int
     owner: str
     spec: JobSpec
+    environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +59,30 @@ class Finish:
     state: JobState
     reason: str | None = None
     exit_code: int | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    """Bytes."""
 
 
-_CLAIM = """
-UPDATE jobs SET attempt = attempt + 1, worker_id = %(worker)s, started_at = now(), changed_at = now(),
-    state = CASE WHEN jsonb_array_length(spec -> 'inputs') > 0 THEN 'STAGING' ELSE 'RUNNING' END,
+_CLAIM = f"""
+UPDATE jobs j SET attempt = attempt + 1, worker_id = %(worker)s, started_at = now(), changed_at = now(),
+    state = CASE WHEN has_inputs THEN 'STAGING' ELSE 'RUNNING' END, start_at = NULL,
     reason = NULL, exit_code = NULL, finished_at = NULL, actor = 'worker', version = version + 1
-WHERE id = %(id)s AND state = 'QUEUED' AND attempt = %(attempt)s
-RETURNING attempt, owner, spec
+WHERE id = %(id)s AND attempt = %(attempt)s
+  AND (state = 'QUEUED' OR (state = 'PENDING' AND waiting_for = 0 AND start_at <= now()))
+  AND (expires_at IS NULL OR expires_at > now())
+  AND (%(admitted)s OR NOT EXISTS (
+      SELECT 1 FROM queues q WHERE q.name = j.queue AND (q.paused OR q.max_running IS NOT NULL)))
+RETURNING attempt, owner, {SPEC} AS spec, array_id, array_index, item,
+    (SELECT a.size FROM arrays a WHERE a.id = j.array_id) AS array_size,
+    (SELECT q.max_walltime FROM queues q WHERE q.name = j.queue) AS max_walltime
+"""
+
+# The queue's row is locked, so that two workers cannot take the last place both.
+_ROOM = """
+SELECT NOT q.paused AND (q.max_running IS NULL OR q.max_running > (
+    SELECT count(*) FROM jobs r WHERE r.worker_id IS NOT NULL AND r.queue = q.name)) AS room
+FROM queues q WHERE q.name = %(queue)s FOR UPDATE
 """
 
 _STARTED = """
@@ -63,23 +91,38 @@ UPDATE jobs SET state = 'RUNNING', started_at = now(), changed_at = now(), versi
 WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s AND state = 'STAGING'
 """
 
-# A job that failed by itself and has attempts left is ready again, unless it was asked to stop.
+# A job that failed by itself and has attempts left runs again, unless it was asked to stop or its exit code says that
+# it is of no use.
 _FINISH = f"""
 WITH locked AS MATERIALIZED (
     SELECT id FROM jobs WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+), told AS (
+    SELECT a.*, a.state = 'FAILED' AND j.attempt < j.max_attempts AND j.cancel_requested_at IS NULL
+                AND (j.retry_on IS NULL OR a.exit_code = ANY(j.retry_on)) AS again,
+           j.backoff > 0 AS later, now() + make_interval(secs => least(3600, j.backoff * 2 ^ (a.attempt - 1))) AS then
+    FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[],
+                %(cpu)s::float8[], %(memory)s::bigint[])
+        a (id, attempt, state, reason, exit_code, cpu_seconds, peak_memory)
+    JOIN locked ON locked.id = a.id JOIN jobs j ON j.id = a.id
+    WHERE j.attempt = a.attempt AND j.worker_id = %(worker)s
 ), ended AS (
     UPDATE jobs j SET
-        state = CASE WHEN a.state <> 'FAILED' OR j.attempt >= j.max_attempts THEN a.state
-                     WHEN j.cancel_requested_at IS NOT NULL THEN 'CANCELLED' ELSE 'QUEUED' END,
-        finished_at = CASE WHEN a.state = 'FAILED' AND j.attempt < j.max_attempts AND j.cancel_requested_at IS NULL
-                           THEN NULL ELSE now() END,
+        state = CASE WHEN a.again THEN CASE WHEN a.later THEN 'PENDING' ELSE 'QUEUED' END
+                     WHEN a.state = 'FAILED' AND j.cancel_requested_at IS NOT NULL AND j.attempt < j.max_attempts
+                     THEN 'CANCELLED' ELSE a.state END,
+        finished_at = CASE WHEN a.again THEN NULL ELSE now() END,
+        start_at = CASE WHEN a.again AND a.later THEN a.then END,
         reason = a.reason, exit_code = a.exit_code, worker_id = NULL, cancel_requested_at = NULL,
         changed_at = now(), actor = 'worker', version = j.version + 1
-    FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[])
-        a (id, attempt, state, reason, exit_code) JOIN locked ON locked.id = a.id
-    WHERE j.id = a.id AND j.attempt = a.attempt AND j.worker_id = %(worker)s
+    FROM told a WHERE j.id = a.id AND j.attempt = a.attempt AND j.worker_id = %(worker)s
     RETURNING j.*
-), again AS (SELECT * FROM ended WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
+), noted AS (
+    INSERT INTO attempts (job_id, attempt, state, reason, exit_code, host, started_at, cpu_seconds, peak_memory)
+    SELECT a.id, a.attempt, CASE WHEN a.again THEN 'FAILED' ELSE e.state END, a.reason, a.exit_code,
+           (SELECT w.host FROM workers w WHERE w.id = %(worker)s), e.started_at, a.cpu_seconds, a.peak_memory
+    FROM told a JOIN ended e ON e.id = a.id
+    ON CONFLICT DO NOTHING
+), again AS (SELECT * FROM ended WHERE state IN ('QUEUED', 'PENDING')), ticket AS ({TICKETS.format(rows="again")})
 SELECT id, (SELECT count(*) FROM ticket) FROM ended
 """
 
@@ -116,7 +159,7 @@ SELECT id, attempt, cancel_reason, actor FROM jobs WHERE worker_id = %s AND canc
 # off has ended the job itself. After Postgres was away nobody is lost for one lease.
 _REAP = f"""
 WITH lost AS (
-    SELECT j.id FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
+    SELECT j.id, w.host FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
     WHERE j.worker_id IS NOT NULL
       AND coalesce(w.seen_at, j.started_at) < now() - make_interval(secs => %(lease)s + j.grace)
       AND pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s)
@@ -133,7 +176,11 @@ WITH lost AS (
         lost = j.lost + 1, worker_id = NULL, cancel_requested_at = NULL,
         changed_at = now(), actor = 'reaper', version = j.version + 1
     FROM lost WHERE j.id = lost.id
-    RETURNING j.*
+    RETURNING j.*, lost.host
+), noted AS (
+    INSERT INTO attempts (job_id, attempt, state, reason, host, started_at)
+    SELECT id, attempt, CASE state WHEN 'CANCELLED' THEN state ELSE 'FAILED' END, reason, host, started_at FROM reaped
+    ON CONFLICT DO NOTHING
 ), again AS (SELECT * FROM reaped WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
 SELECT id, state, (SELECT count(*) FROM ticket) FROM reaped
 """
@@ -149,9 +196,25 @@ WITH missing AS (
     WHERE j.state = 'QUEUED' AND j.changed_at < now() - make_interval(secs => %(age)s) AND NOT EXISTS (
         SELECT 1 FROM procrastinate_jobs p
         WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status IN ('todo', 'doing'))
+      AND NOT EXISTS (SELECT 1 FROM queues q WHERE q.name = j.queue AND (q.paused OR q.max_running IS NOT NULL))
     ORDER BY j.changed_at LIMIT 1000 FOR SHARE OF j SKIP LOCKED
 ), ticket AS ({TICKETS.format(rows="missing")})
 SELECT count(*), (SELECT count(*) FROM ticket) FROM missing
+"""
+
+_DUE = """
+UPDATE jobs j SET state = 'QUEUED', changed_at = now(), actor = 'scheduler', version = version + 1
+FROM (SELECT id FROM jobs WHERE state = 'PENDING' AND waiting_for = 0 AND start_at <= now()
+      ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED) due
+WHERE j.id = due.id
+"""
+
+_EXPIRE = """
+UPDATE jobs j SET state = 'FAILED', reason = 'it had not started by its expiry', waiting_for = 0, finished_at = now(),
+    changed_at = now(), actor = 'scheduler', version = version + 1
+FROM (SELECT id FROM jobs WHERE expires_at <= now() AND state IN ('PENDING', 'QUEUED')
+      ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED) late
+WHERE j.id = late.id
 """
 
 _PROGRESS = """
@@ -223,26 +286,41 @@ class Work(Database):
         """Issue the ticket of an attempt again, for later."""
         rows = "(SELECT * FROM jobs WHERE id = %(id)s AND state = 'QUEUED' AND attempt = %(attempt)s) q"
         query = TICKETS.format(rows=rows).replace(
-            "NULL::timestamptz AS not_before", "now() + make_interval(secs => %(delay)s) AS not_before"
+            "start_at AS not_before", "now() + make_interval(secs => %(delay)s) AS not_before"
         )
         with contextlib.suppress(psycopg.errors.UniqueViolation):  # it was issued already
             await self.all(query, {"id": UUID(job_id), "attempt": attempt, "delay": delay})
 
-    async def claim(self, job_id: str, attempt: int, worker: UUID) -> Claim | None:
-        """Make the next attempt of a job a worker's own; None where the ticket is stale."""
-        rows = await self.all(_CLAIM, {"id": UUID(job_id), "attempt": attempt, "worker": worker})
+    async def claim(self, job_id: str, attempt: int, worker: UUID, *, queue: str | None = None) -> Claim | None:
+        """Make the next attempt of a job a worker's own; None where the ticket is stale, or the queue has no room.
+
+        Args:
+            job_id: The job.
+            attempt: How many attempts it has had.
+            worker: The worker.
+            queue: The queue that the ticket names.
+        """
+        parameters = {"id": UUID(job_id), "attempt": attempt, "worker": worker, "admitted": False}
+        rows = await self.all(_CLAIM, parameters)
+        if not rows and queue is not None:
+            async with self.connection() as connection, connection.transaction():
+                found = await (await connection.execute(_ROOM, {"queue": queue})).fetchone()
+                if found is None or not found["room"]:
+                    return None
+                rows = await (await connection.execute(_CLAIM, {**parameters, "admitted": True})).fetchall()
         if not rows:
             return None
-        attempt = rows[0]["attempt"]
+        row = rows[0]
+        attempt = row["attempt"]
         try:
-            spec = JobSpec.model_validate(rows[0]["spec"])
+            spec = JobSpec.model_validate(row["spec"])
         except ValidationError:  # another version of the server accepted it
             unreadable = Finish(
                 job_id, attempt, JobState.FAILED, "this version of the server cannot read what was asked"
             )
             await self.finish(worker, [unreadable])
             return None
-        return Claim(job_id, attempt, rows[0]["owner"], spec)
+        return Claim(job_id, attempt, row["owner"], _within(_filled(spec, row), row["max_walltime"]), _environ(row))
 
     async def started(self, job_id: str, attempt: int, worker: UUID) -> None:
         """Say that an attempt's inputs are in place and it runs."""
@@ -260,6 +338,8 @@ class Work(Database):
                 "states": [end.state.value for end in ends],
                 "reasons": [end.reason for end in ends],
                 "codes": [end.exit_code for end in ends],
+                "cpu": [end.cpu_seconds for end in ends],
+                "memory": [end.peak_memory for end in ends],
             },
         )
         return {str(row["id"]) for row in rows}
@@ -301,12 +381,44 @@ class Work(Database):
             done: dict[str, int] = {}
             if reap:
                 done["reaped"] = (await connection.execute(_REAP, {"lease": lease})).rowcount
+            done["expired"] = (await connection.execute(_EXPIRE)).rowcount
+            done["due"] = (await connection.execute(_DUE)).rowcount
             done["dead_tickets"] = (await connection.execute(_DEAD_TICKETS)).rowcount
             missing = await (await connection.execute(_MISSING_TICKETS, {"age": min(5.0, lease)})).fetchone()
             done["new_tickets"] = missing["count"] if missing else 0
+            await connection.execute("SELECT admit(name) FROM queues WHERE NOT paused")
             await connection.execute(
                 "DELETE FROM workers w WHERE seen_at < now() - make_interval(secs => 3600 + 10 * %s)"
                 " AND NOT EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id)",
                 [lease],
             )
             return done
+
+
+def _filled(spec: JobSpec, row: Row) -> JobSpec:
+    """The spec of a job of an array, with its item and index in the command."""
+    if row["array_id"] is None:
+        return spec
+    return spec.model_copy(update={"command": fill(spec.command, row["item"], row["array_index"])})
+
+
+def _within(spec: JobSpec, longest: float | None) -> JobSpec:
+    """The spec with its queue's walltime, where that is shorter or the only one."""
+    if longest is None:
+        return spec
+    limit = dt.timedelta(seconds=longest)
+    walltime = spec.resources.walltime
+    shorter = limit if walltime is None else min(walltime, limit)
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"walltime": shorter})})
+
+
+def _environ(row: Row) -> dict[str, str]:
+    if row["array_id"] is None:
+        return {}
+    item = {} if row["item"] is None else {"HPCJOBS_ITEM": json.dumps(row["item"])}
+    return {
+        "HPCJOBS_ARRAY_ID": str(row["array_id"]),
+        "HPCJOBS_ARRAY_INDEX": str(row["array_index"]),
+        "HPCJOBS_ARRAY_SIZE": str(row["array_size"]),
+        **item,
+    }

@@ -1,0 +1,374 @@
+"""Handles of arrays: many jobs as one.
+
+``JobArray`` and ``AsyncJobArray`` have the same methods and hold no logic. What they show is what was last known of
+the jobs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hpcjobs import live, operations
+from hpcjobs.handles import AsyncJob, Job, changes_of
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import JobFilter, Progress
+from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from typing_extensions import Self
+
+    from hpcjobs.acting import Changes
+    from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
+    from hpcjobs.arrays import ArrayInfo
+    from hpcjobs.models import CancelResult, JobInfo
+
+H = TypeVar("H", Job, AsyncJob)
+S = TypeVar("S", Session, AsyncSession)
+
+
+class _Array(Generic[S, H]):
+    """What is known of an array's jobs; nothing here asks the service."""
+
+    def __init__(self, session: S, info: ArrayInfo, jobs: Sequence[H]) -> None:
+        self._session: S = session
+        self._info = info
+        self._jobs: list[H] = list(jobs)
+        self._by_id: dict[str, H] = {job.id: job for job in self._jobs}
+
+    @property
+    def id(self) -> str:
+        """The array's id at its service."""
+        return self._info.id
+
+    @property
+    def name(self) -> str | None:
+        """The array's name; its jobs' names add their index."""
+        return self._info.name
+
+    @property
+    def jobs(self) -> list[H]:
+        """Handles to its jobs, in the order of their indexes."""
+        return list(self._jobs)
+
+    @property
+    def counts(self) -> dict[JobState, int]:
+        """How many of its jobs are in which state, as far as is known."""
+        return dict(sorted(Counter(job.state for job in self._jobs).items()))
+
+    @property
+    def done(self) -> bool:
+        """Whether all of its jobs are known to have ended, well or badly."""
+        return all(job.done for job in self._jobs)
+
+    @property
+    def failed(self) -> list[H]:
+        """Those of its jobs that are known not to have ended well: FAILED or CANCELLED."""
+        return [job for job in self._jobs if job.done and job.state is not JobState.FINISHED]
+
+    @property
+    def progress(self) -> Progress:
+        """How far all of its jobs are together: one that has ended counts as 1, one that runs as its own fraction."""
+        done = sum(1.0 if job.done else (job.progress and job.progress.fraction) or 0.0 for job in self._jobs)
+        return Progress(done=done, total=len(self._jobs))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[H]:
+        return iter(self._jobs)
+
+    def __getitem__(self, index: int) -> H:
+        return self._jobs[index]
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        counted = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        return f"<{type(self).__name__} {self.id}{name} {len(self)} jobs: {counted}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows for an array that is the last line of a cell."""
+        return live.as_html([job.info for job in self._jobs])
+
+    def _renewed(self, info: ArrayInfo, infos: Sequence[JobInfo]) -> Self:
+        self._info = info
+        for one in infos:
+            self._learn(one)
+        return self
+
+    def _known(self) -> dict[str, JobInfo | None]:
+        return {job.id: job.info for job in self._jobs}
+
+    def _learn(self, info: JobInfo) -> None:
+        job = self._by_id.get(info.id)
+        if job is not None:
+            job._learn(info)  # noqa: SLF001 - an array and its jobs are of one piece
+
+
+class JobArray(_Array[Session, Job]):
+    """An array bound to a client: many jobs of one spec, handled as one.
+
+    It is a sequence of handles: ``array[3]``, ``len(array)``, ``for job in array``.
+
+    Example:
+        >>> from hpcjobs import Client
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])
+        ...     sweep.wait()
+        ...     print(sweep.counts)
+    """
+
+    def refresh(self) -> JobArray:
+        """Ask the service how the jobs are.
+
+        Returns:
+            This handle.
+
+        Raises:
+            NotFound: The service does not know the array.
+            TransportError: No answer came.
+        """
+        return self._renewed(*self._session.run(operations.look_at_array(self._session.service, self.id)))
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+        on_interrupt: OnInterrupt = "detach",
+    ) -> list[JobInfo]:
+        """Wait until all jobs have ended, well or badly.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+            progress: Whether the jobs are shown meanwhile. None: in a notebook and on a terminal.
+            on_interrupt: ``"cancel"`` cancels the jobs that still go on when the waiting is interrupted.
+
+        Returns:
+            The final infos, in the order of the indexes.
+
+        Raises:
+            WaitTimeout: A job had not ended in time; it goes on.
+            JobVanished: The service no longer knows one of the jobs.
+        """
+        return self._session.wait(
+            self._known(), timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=self._learn
+        )
+
+    def cancel(
+        self,
+        *,
+        reason: str | None = None,
+        abort: bool = True,
+        delete: bool = False,
+        confirm: float | None = None,
+        strict: bool = False,
+    ) -> list[CancelResult]:
+        """Cancel all of its jobs that have not ended.
+
+        Args:
+            reason: Why, for everyone who sees the jobs; at most 1,024 characters.
+            abort: Whether jobs that have started are asked to stop.
+            delete: Remove the records of jobs that never ran.
+            confirm: Seconds to wait until all have ended; None not to wait.
+            strict: Raise where one of them was not cancelled.
+
+        Returns:
+            What happened to each job that had not ended.
+
+        Raises:
+            InvalidSpec: The reason is too long; nothing was sent.
+            CancelTimeout: One had not stopped within ``confirm`` seconds; the requests stand.
+            NotCancelled: One was not cancelled, and ``strict`` was given.
+        """
+        chosen = JobFilter(array=self.id)
+        order = operations.cancel_many(
+            self._session.service,
+            chosen,
+            reason=reason,
+            abort=abort,
+            delete=delete,
+            confirm=confirm,
+            strict=strict,
+            learn=self._learn,
+        )
+        return self._session.run(order)
+
+    def retry(self) -> list[RetryResult]:
+        """Run those of its jobs again that did not end well.
+
+        Returns:
+            What happened to each of them.
+
+        Raises:
+            Unsupported: The service runs no job again.
+        """
+        results = self._session.run(operations.retry_many(self._session.service, JobFilter(array=self.id)))
+        self.refresh()
+        return results
+
+    def update(self, changes: Changes | None = None, /, **fields: Any) -> list[UpdateResult]:
+        """Change those of its jobs that have not started.
+
+        Args:
+            changes: What is to be different, by name, or a function that is called with each job's info.
+            **fields: The same by keyword.
+
+        Returns:
+            What happened to each of them.
+
+        Raises:
+            InvalidSpec: The changes make no sense.
+            Unsupported: The service changes no jobs.
+        """
+        wanted, chosen = changes_of(changes, fields), JobFilter(array=self.id)
+        return self._session.run(operations.update_many(self._session.service, chosen, wanted))
+
+    def delete(self) -> list[DeleteResult]:
+        """Remove the records and files of its jobs; those that run are left alone.
+
+        Returns:
+            What happened to each job that did not run.
+
+        Raises:
+            Unsupported: The service deletes no jobs.
+        """
+        return self._session.run(operations.delete_many(self._session.service, JobFilter(array=self.id)))
+
+
+class AsyncJobArray(_Array[AsyncSession, AsyncJob]):
+    """An array bound to a client: many jobs of one spec, handled as one.
+
+    It is a sequence of handles: ``array[3]``, ``len(array)``, ``for job in array``.
+
+    Example:
+        >>> from hpcjobs import AsyncClient
+        >>> async with AsyncClient() as client:  # doctest: +SKIP
+        ...     sweep = await client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])
+        ...     await sweep.wait()
+        ...     print(sweep.counts)
+    """
+
+    def __await__(self) -> Generator[Any, None, list[JobInfo]]:
+        """``await array`` is ``await array.wait()``."""
+        return self.wait().__await__()
+
+    async def refresh(self) -> AsyncJobArray:
+        """Ask the service how the jobs are.
+
+        Returns:
+            This handle.
+
+        Raises:
+            NotFound: The service does not know the array.
+            TransportError: No answer came.
+        """
+        return self._renewed(*(await self._session.run(operations.look_at_array(self._session.service, self.id))))
+
+    async def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+        on_interrupt: OnInterrupt = "detach",
+    ) -> list[JobInfo]:
+        """Wait until all jobs have ended, well or badly.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+            progress: Whether the jobs are shown meanwhile. None: in a notebook and on a terminal.
+            on_interrupt: ``"cancel"`` cancels the jobs that still go on when the waiting is interrupted.
+
+        Returns:
+            The final infos, in the order of the indexes.
+
+        Raises:
+            WaitTimeout: A job had not ended in time; it goes on.
+            JobVanished: The service no longer knows one of the jobs.
+        """
+        return await self._session.wait(
+            self._known(), timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=self._learn
+        )
+
+    async def cancel(
+        self,
+        *,
+        reason: str | None = None,
+        abort: bool = True,
+        delete: bool = False,
+        confirm: float | None = None,
+        strict: bool = False,
+    ) -> list[CancelResult]:
+        """Cancel all of its jobs that have not ended.
+
+        Args:
+            reason: Why, for everyone who sees the jobs; at most 1,024 characters.
+            abort: Whether jobs that have started are asked to stop.
+            delete: Remove the records of jobs that never ran.
+            confirm: Seconds to wait until all have ended; None not to wait.
+            strict: Raise where one of them was not cancelled.
+
+        Returns:
+            What happened to each job that had not ended.
+
+        Raises:
+            InvalidSpec: The reason is too long; nothing was sent.
+            CancelTimeout: One had not stopped within ``confirm`` seconds; the requests stand.
+            NotCancelled: One was not cancelled, and ``strict`` was given.
+        """
+        chosen = JobFilter(array=self.id)
+        order = operations.cancel_many(
+            self._session.service,
+            chosen,
+            reason=reason,
+            abort=abort,
+            delete=delete,
+            confirm=confirm,
+            strict=strict,
+            learn=self._learn,
+        )
+        return await self._session.run(order)
+
+    async def retry(self) -> list[RetryResult]:
+        """Run those of its jobs again that did not end well.
+
+        Returns:
+            What happened to each of them.
+
+        Raises:
+            Unsupported: The service runs no job again.
+        """
+        results = await self._session.run(operations.retry_many(self._session.service, JobFilter(array=self.id)))
+        await self.refresh()
+        return results
+
+    async def update(self, changes: Changes | None = None, /, **fields: Any) -> list[UpdateResult]:
+        """Change those of its jobs that have not started.
+
+        Args:
+            changes: What is to be different, by name, or a function that is called with each job's info.
+            **fields: The same by keyword.
+
+        Returns:
+            What happened to each of them.
+
+        Raises:
+            InvalidSpec: The changes make no sense.
+            Unsupported: The service changes no jobs.
+        """
+        wanted, chosen = changes_of(changes, fields), JobFilter(array=self.id)
+        return await self._session.run(operations.update_many(self._session.service, chosen, wanted))
+
+    async def delete(self) -> list[DeleteResult]:
+        """Remove the records and files of its jobs; those that run are left alone.
+
+        Returns:
+            What happened to each job that did not run.
+
+        Raises:
+            Unsupported: The service deletes no jobs.
+        """
+        return await self._session.run(operations.delete_many(self._session.service, JobFilter(array=self.id)))

@@ -1,0 +1,424 @@
+"""Cancel, retry, update and delete: of one job, of many, of all that a filter means, and of whole arrays.
+
+Each action locks its jobs in the order of their ids and decides by the states that they have then. What follows from
+it is done in SQL: jobs that wait for these are told by a trigger.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from hpcjobs.actions import (
+    CancelAnswer,
+    CancelOrder,
+    DeleteAnswer,
+    DeleteOrder,
+    DeleteOutcome,
+    DeleteResult,
+    JobChanges,
+    RetryAnswer,
+    RetryOrder,
+    RetryOutcome,
+    RetryResult,
+    Selection,
+    UpdateAnswer,
+    UpdateOrder,
+    UpdateOutcome,
+    UpdateResult,
+    outcomes,
+)
+from hpcjobs.errors import InvalidSpec
+from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
+from hpcjobs.models import MAX_BULK, CancelOutcome, CancelResult, JobFilter
+from hpcjobs_server.store.base import Database, Row, to_uuid
+from hpcjobs_server.store.jobs import conditions_of
+from hpcjobs_server.store.rows import SPEC, encode_cursor
+from hpcjobs_server.store.submits import READ_SPEC
+
+_CANCEL = """
+WITH changed AS (
+    UPDATE jobs SET
+        state = CASE WHEN worker_id IS NULL THEN 'CANCELLED' ELSE state END,
+        finished_at = CASE WHEN worker_id IS NULL THEN now() END,
+        changed_at = CASE WHEN worker_id IS NULL THEN now() ELSE changed_at END,
+        reason = CASE WHEN worker_id IS NULL THEN coalesce(%(reason)s, 'cancelled by ' || %(actor)s) ELSE reason END,
+        cancel_requested_at = CASE WHEN worker_id IS NOT NULL THEN coalesce(cancel_requested_at, now()) END,
+        cancel_reason = CASE WHEN cancel_requested_at IS NULL THEN %(reason)s
+                             ELSE coalesce(cancel_reason, %(reason)s) END,
+        waiting_for = 0, actor = %(actor)s, version = version + 1
+    WHERE id = ANY(%(ids)s)
+    RETURNING worker_id
+)
+SELECT count(pg_notify('hpcjobs_worker_' || replace(w.worker_id::text, '-', ''), 'cancel'))
+FROM (SELECT DISTINCT worker_id FROM changed WHERE worker_id IS NOT NULL) w
+"""
+
+# Jobs that it waits for and that have not ended are waited for again; whatever has ended is past.
+_RETRY = """
+WITH waiting AS (
+    UPDATE dependencies d SET met = CASE WHEN p.state IN ('FINISHED', 'FAILED', 'CANCELLED') THEN true END
+    FROM jobs p WHERE p.id = d.parent_id AND d.job_id = ANY(%(ids)s)
+    RETURNING d.job_id, d.met
+), counted AS (
+    SELECT job_id, count(*) FILTER (WHERE met IS NULL) AS n FROM waiting GROUP BY job_id
+), ready AS (
+    UPDATE jobs j SET
+        state = CASE WHEN coalesce(c.n, 0) > 0 THEN 'PENDING' ELSE 'QUEUED' END, waiting_for = coalesce(c.n, 0),
+        max_attempts = greatest(j.max_attempts, j.attempt + 1), lost = 0, start_at = NULL, expires_at = NULL,
+        reason = NULL, exit_code = NULL, finished_at = NULL, cancel_reason = NULL,
+        changed_at = now(), actor = %(actor)s, version = j.version + 1
+    FROM unnest(%(ids)s::uuid[]) AS r (id) LEFT JOIN counted c ON c.job_id = r.id
+    WHERE j.id = r.id
+    RETURNING j.*
+), gone AS (
+    DELETE FROM procrastinate_jobs p USING ready
+    WHERE p.queueing_lock = ready.id || ':' || ready.attempt AND p.status = 'todo'
+)
+SELECT id, state FROM ready
+"""
+
+_UPDATE = f"""
+WITH changed AS (
+    UPDATE jobs j SET
+        spec = CASE WHEN j.array_id IS NULL THEN r.spec ELSE r.own END,
+        name = CASE WHEN j.array_id IS NULL OR r.own ? 'name' THEN s.name ELSE j.name END,
+        queue = s.queue, priority = s.priority, tags = s.tags, meta = s.meta, max_attempts = s.max_attempts,
+        start_at = CASE WHEN r.moved THEN d.due ELSE j.start_at END,
+        state = CASE WHEN j.state IN ('PENDING', 'QUEUED') THEN
+                    CASE WHEN j.waiting_for > 0 OR (CASE WHEN r.moved THEN d.due ELSE j.start_at END) > now()
+                         THEN 'PENDING' ELSE 'QUEUED' END
+                ELSE j.state END,
+        actor = %(actor)s, version = j.version + 1
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (id uuid, spec jsonb, own jsonb, moved boolean),
+        {READ_SPEC.format(spec="r.spec")}
+    WHERE j.id = r.id
+    RETURNING j.*, r.moved
+), again AS (
+    -- a ticket that is under way (it waits for cores somewhere) is a hint of what was, and does no harm
+    UPDATE procrastinate_jobs p SET
+        queue_name = c.queue, priority = c.priority, scheduled_at = c.start_at,
+        args = jsonb_build_object('job', c.id, 'attempt', c.attempt, 'cores', c.cores, 'queue', c.queue)
+    FROM changed c
+    WHERE p.queueing_lock = c.id || ':' || c.attempt AND p.status = 'todo'
+)
+SELECT id, state, version FROM changed
+"""
+
+
+R = TypeVar("R", CancelResult, RetryResult, DeleteResult, UpdateResult)
+
+
+@dataclasses.dataclass
+class _Selected:
+    """The jobs that an action is for, locked.
+
+    Attributes:
+        ids: For each id that was asked for, as it was spelled, the jobs that are meant.
+        rows: Those that were found.
+        arrays: The ids that are arrays.
+        next: Where to go on, with a filter.
+    """
+
+    ids: list[tuple[str, list[UUID]]]
+    rows: dict[UUID, Row]
+    arrays: set[str]
+    next: str | None = None
+
+    def results(self, make: Callable[[str, Row | None], R]) -> list[R]:
+        """One result per id; of an array one for all of its jobs."""
+        return [
+            _summed(text, [make(str(uid), self.rows[uid]) for uid in uids])
+            if text in self.arrays
+            else make(text, self.rows.get(uids[0]) if uids else None)
+            for text, uids in self.ids
+        ]
+
+
+class Actions(Database):
+    """Acts on jobs that exist."""
+
+    async def cancel(self, owner: str | None, order: CancelOrder, *, actor: str) -> CancelAnswer:
+        """Cancel jobs; atomic against a worker that is about to take one.
+
+        Args:
+            owner: Whose jobs; None for anybody's.
+            order: Which jobs, and how.
+            actor: Who asks.
+
+        Returns:
+            One result per id, in their order; with a filter, one per job that was meant and had not ended.
+        """
+
+        async def work(connection: psycopg.AsyncConnection[Row]) -> CancelAnswer:
+            chosen = await _select(connection, owner, order, ACTIVE)
+            # Two statements, because the second must see the rows as they are now that they are locked.
+            touched = [
+                uid
+                for uid, row in chosen.rows.items()
+                if not (state := JobState(row["state"])).terminal and (order.abort or state.not_started)
+            ]
+            if touched:
+                await connection.execute(_CANCEL, {"ids": touched, "reason": order.reason, "actor": actor})
+            never = [
+                uid
+                for uid, row in chosen.rows.items()
+                if order.delete and row["attempt"] == 0 and JobState(row["state"]).not_started
+            ]
+            if never:
+                await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [never])
+            results = chosen.results(lambda text, row: _cancel_result(text, row, order.reason, abort=order.abort))
+            return CancelAnswer.model_construct(results=results, next=chosen.next)
+
+        return await self.untangled(work)
+
+    async def retry(self, owner: str | None, order: RetryOrder, *, actor: str) -> RetryAnswer:
+        """Make jobs ready at once, also such as are scheduled; attempts that were used up are raised by one.
+
+        Args:
+            owner: Whose jobs; None for anybody's.
+            order: Which jobs.
+            actor: Who asks.
+
+        Returns:
+            One result per id, in their order; with a filter that names no state, those that did not end well.
+        """
+
+        async def work(connection: psycopg.AsyncConnection[Row]) -> RetryAnswer:
+            chosen = await _select(connection, owner, order, frozenset({JobState.FAILED, JobState.CANCELLED}))
+            ready = [uid for uid, row in chosen.rows.items() if JobState(row["state"]) in TERMINAL | NOT_STARTED]
+            after: dict[UUID, JobState] = {}
+            if ready:
+                cursor = await connection.execute(_RETRY, {"ids": ready, "actor": actor})
+                after = {row["id"]: JobState(row["state"]) for row in await cursor.fetchall()}
+                await connection.execute(_TICKETS_OF, [[uid for uid, state in after.items()]])
+
+            def result(text: str, row: Row | None) -> RetryResult:
+                if row is None:
+                    return RetryResult(job_id=text, outcome=RetryOutcome.NOT_FOUND)
+                before = JobState(row["state"])
+                if (now := after.get(row["id"])) is None:
+                    outcome, now = RetryOutcome.STILL_RUNNING, before
+                else:
+                    outcome = RetryOutcome.RETRIED
+                return RetryResult(job_id=text, outcome=outcome, before=before, after=now)
+
+            return RetryAnswer.model_construct(results=chosen.results(result), next=chosen.next)
+
+        return await self.untangled(work)
+
+    async def delete(self, owner: str | None, order: DeleteOrder, *, actor: str) -> DeleteAnswer:
+        """Remove the records of jobs that do not run; their files are removed next.
+
+        Args:
+            owner: Whose jobs; None for anybody's.
+            order: Which jobs.
+            actor: Who asks.
+
+        Returns:
+            One result per id, in their order; with a filter that names no state, those that do not run.
+        """
+
+        async def work(connection: psycopg.AsyncConnection[Row]) -> DeleteAnswer:
+            chosen = await _select(connection, owner, order, TERMINAL | NOT_STARTED)
+            gone = [uid for uid, row in chosen.rows.items() if JobState(row["state"]) in TERMINAL | NOT_STARTED]
+            waiting = [uid for uid in gone if JobState(chosen.rows[uid]["state"]) in NOT_STARTED]
+            if waiting:  # first, so that those who wait for them are told
+                parameters = {"ids": waiting, "reason": "it was deleted", "actor": actor}
+                await connection.execute(_CANCEL, parameters)
+            if gone:
+                await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [gone])
+
+            def result(text: str, row: Row | None) -> DeleteResult:
+                if row is None:
+                    return DeleteResult(job_id=text, outcome=DeleteOutcome.NOT_FOUND)
+                before = JobState(row["state"])
+                if before not in TERMINAL | NOT_STARTED:
+                    return DeleteResult(job_id=text, outcome=DeleteOutcome.STILL_RUNNING, before=before, after=before)
+                return DeleteResult(job_id=text, outcome=DeleteOutcome.DELETED, before=before)
+
+            return DeleteAnswer.model_construct(results=chosen.results(result), next=chosen.next)
+
+        return await self.untangled(work)
+
+    async def update(self, owner: str | None, order: UpdateOrder, *, actor: str) -> UpdateAnswer:
+        """Change jobs: what they would do only while they have not started, their labels always.
+
+        Args:
+            owner: Whose jobs; None for anybody's.
+            order: Which jobs, and what is to be different about them.
+            actor: Who asks.
+
+        Returns:
+            One result per id or item, in their order; with a filter that names no state, those that have not started.
+        """
+        per_job = {uid: item for item in order.items if (uid := to_uuid(item.id)) is not None}
+        selection = Selection.model_construct(
+            ids=[item.id for item in order.items] or order.ids, filter=order.filter, cursor=order.cursor
+        )
+
+        async def work(connection: psycopg.AsyncConnection[Row]) -> UpdateAnswer:
+            chosen = await _select(
+                connection, owner, selection, NOT_STARTED, more=f", j.version, {SPEC} AS spec, j.spec AS own"
+            )
+            results: dict[UUID, UpdateResult] = {}
+            rows: list[dict[str, Any]] = []
+            for uid, row in chosen.rows.items():
+                item = per_job.get(uid)
+                changes = item.changes if item is not None else order.changes
+                assert changes is not None
+                result, new = _changed(row, changes, item.version if item is not None else None)
+                results[uid] = result
+                if new is not None:
+                    rows.append({"id": str(uid), **new})
+            if rows:
+                cursor = await connection.execute(_UPDATE, {"rows": json.dumps(rows), "actor": actor})
+                for row in await cursor.fetchall():
+                    results[row["id"]] = results[row["id"]].model_copy(
+                        update={"after": JobState(row["state"]), "version": row["version"]}
+                    )
+                await connection.execute(_TICKETS_OF, [[UUID(row["id"]) for row in rows]])
+
+            def result_of(text: str, row: Row | None) -> UpdateResult:
+                if row is None:
+                    return UpdateResult(job_id=text, outcome=UpdateOutcome.NOT_FOUND)
+                return results[row["id"]].model_copy(update={"job_id": text})
+
+            return UpdateAnswer.model_construct(results=chosen.results(result_of), next=chosen.next)
+
+        return await self.untangled(work)
+
+
+_TICKETS_OF = "SELECT issue_tickets(%s::uuid[])"
+
+
+async def _select(
+    connection: psycopg.AsyncConnection[Row],
+    owner: str | None,
+    order: Selection,
+    states: frozenset[JobState],
+    *,
+    more: str = "",
+) -> _Selected:
+    """Lock the jobs that are meant.
+
+    Args:
+        connection: In a transaction.
+        owner: Whose jobs; None for anybody's.
+        order: Which jobs.
+        states: With a filter that names none: the states of those that are meant.
+        more: Further columns.
+    """
+    columns = f"j.id, j.seq, j.state, j.attempt, j.array_id, j.array_index{more}"
+    if order.filter is not None:
+        wanted: JobFilter = order.filter
+        if not wanted.state:
+            wanted = wanted.model_copy(update={"state": sorted(states)})
+        conditions, parameters = conditions_of(owner, wanted, order.cursor)
+        cursor = await connection.execute(
+            f"SELECT j.id FROM jobs j WHERE {' AND '.join(conditions)} ORDER BY j.seq DESC LIMIT {MAX_BULK}",
+            parameters,
+        )
+        ids = [row["id"] for row in await cursor.fetchall()]
+        # looked at again, now that they are locked: some may have gone on in between
+        rows = await _locked(connection, columns, "j.id = ANY(%(ids)s)", {"ids": ids})
+        found = {row["id"]: row for row in rows if JobState(row["state"]) in wanted.state}
+        last = min((row["seq"] for row in rows), default=0)
+        return _Selected(
+            ids=[(str(uid), [uid]) for uid in ids if uid in found],
+            rows=found,
+            arrays=set(),
+            next=encode_cursor(last) if len(ids) == MAX_BULK else None,
+        )
+    uids = [(text, to_uuid(text)) for text in order.ids]
+    wanted_ids = [uid for _, uid in uids if uid is not None]
+    owned = "(%(owner)s::text IS NULL OR j.owner = %(owner)s)"
+    rows = await _locked(
+        connection,
+        columns,
+        f"j.id IN (SELECT unnest(%(ids)s::uuid[]) UNION ALL"
+        f" SELECT c.id FROM jobs c WHERE c.array_id = ANY(%(ids)s)) AND {owned}",
+        {"ids": wanted_ids, "owner": owner},
+    )
+    found = {row["id"]: row for row in rows}
+    children: dict[UUID, list[tuple[int, UUID]]] = {}
+    for row in rows:
+        if row["array_id"] is not None:
+            children.setdefault(row["array_id"], []).append((row["array_index"], row["id"]))
+    chosen: list[tuple[str, list[UUID]]] = []
+    arrays: set[str] = set()
+    for text, uid in uids:
+        if uid is not None and uid not in found and uid in children:
+            arrays.add(text)
+            chosen.append((text, [child for _, child in sorted(children[uid])]))
+        else:
+            chosen.append((text, [] if uid is None else [uid]))
+    return _Selected(ids=chosen, rows=found, arrays=arrays)
+
+
+async def _locked(
+    connection: psycopg.AsyncConnection[Row], columns: str, where: str, parameters: dict[str, Any]
+) -> list[Row]:
+    cursor = await connection.execute(
+        f"SELECT {columns} FROM jobs j WHERE {where} ORDER BY j.id FOR UPDATE OF j", parameters
+    )
+    return await cursor.fetchall()
+
+
+def _cancel_result(text: str, row: Row | None, reason: str | None, *, abort: bool) -> CancelResult:
+    if row is None:
+        return CancelResult(job_id=text, outcome=CancelOutcome.NOT_FOUND)
+    state = JobState(row["state"])
+    if state.terminal:
+        outcome, after = CancelOutcome.ALREADY_TERMINAL, state
+    elif state in NOT_STARTED:
+        outcome, after = CancelOutcome.CANCELLED, JobState.CANCELLED
+    elif abort:
+        outcome, after = CancelOutcome.CANCEL_REQUESTED, state
+    else:
+        outcome, after = CancelOutcome.LEFT_RUNNING, state
+    return CancelResult(job_id=text, outcome=outcome, before=state, after=after, reason=reason)
+
+
+def _changed(row: Row, changes: JobChanges, version: int | None) -> tuple[UpdateResult, dict[str, Any] | None]:
+    """What changes come to for one job, and its new specs where it is to be changed."""
+    state = JobState(row["state"])
+
+    def result(outcome: UpdateOutcome, detail: str | None = None) -> UpdateResult:
+        return UpdateResult(
+            job_id=str(row["id"]), outcome=outcome, before=state, after=state, version=row["version"], detail=detail
+        )
+
+    if version is not None and version != row["version"]:
+        return result(UpdateOutcome.STALE, f"the record is at version {row['version']}, not {version}"), None
+    if refused := changes.refused(state):
+        named = " and ".join(", ".join(refused).rsplit(", ", 1))
+        return result(UpdateOutcome.REFUSED, f"the job is {state}: {named} can no longer be changed"), None
+    try:
+        spec = changes.apply(row["spec"]).model_dump(mode="json")
+    except InvalidSpec as error:
+        return result(UpdateOutcome.INVALID, str(error)), None
+    moved = bool({"start_at", "start_in"} & changes.model_fields_set)
+    if spec == row["spec"] and not moved:
+        return result(UpdateOutcome.UNCHANGED), None
+    # of a job of an array only what is its own is kept: the rest stays shared
+    own = {**row["own"], **{name: value for name, value in spec.items() if value != row["spec"].get(name)}}
+    if "name" in changes.model_fields_set:
+        own["name"] = spec["name"]
+    return result(UpdateOutcome.UPDATED), {"spec": spec, "own": own, "moved": moved}
+
+
+def _summed(text: str, results: Sequence[R]) -> R:
+    """One result for an array: the outcome that leaves most to be done."""
+    counts = outcomes(results)
+    order = [
+        "NOT_FOUND", "STALE", "INVALID", "REFUSED", "STILL_RUNNING", "LEFT_RUNNING", "CANCEL_REQUESTED", "CANCELLED",
+        "RETRIED", "DELETED", "UPDATED", "UNCHANGED", "FINISHED_FIRST", "ALREADY_TERMINAL",
+    ]  # fmt: skip
+    first = min(results, key=lambda result: order.index(str(result.outcome)))
+    return first.model_copy(update={"job_id": text, "jobs": counts})
