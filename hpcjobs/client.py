@@ -483,7 +483,67 @@ class Client(_Client[Session]):
         info, jobs = self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
-    def array(self, array_id: str) -> JobArray:
+    @overload
+    def map(
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray[R]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., R],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray[R]: ...
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray[Any]:
+        """Call a function once per item, each call a job of its own; one array, submitted in one call.
+
+        Args:
+            function: The function; bind what is the same for all with ``functools.partial``.
+            *iterables: The items; where there are several, the function takes one of each, as with ``map()``.
+            python: The Python that runs the function, as for :meth:`submit`.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes a second array.
+            **options: As for :meth:`submit`.
+
+        Returns:
+            A handle to all of the jobs; ``results()`` hands out what the calls came to, in order.
+
+        Raises:
+            InvalidSpec: The function cannot be called so, something cannot be pickled, or there are no items.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+            Unsupported: The service has no arrays.
+
+        Example:
+            >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
+            >>> list(squares.results())  # doctest: +SKIP
+            [0, 1, 4, 9, 16]
+        """
+        order = submitting.submit_map(
+            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        )
+        info, jobs = self._session.run(order)
+        return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
+
+    def array(self, array_id: str) -> JobArray[Any]:
         """A handle to an array by its id, from this or any other process.
 
         Args:
@@ -1160,7 +1220,67 @@ class AsyncClient(_Client[AsyncSession]):
         info, jobs = await self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
-    async def array(self, array_id: str) -> AsyncJobArray:
+    @overload
+    async def map(
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray[R]: ...
+
+    @overload
+    async def map(
+        self,
+        function: Callable[..., R],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray[R]: ...
+
+    async def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray[Any]:
+        """Call a function once per item, each call a job of its own; one array, submitted in one call.
+
+        Args:
+            function: The function; bind what is the same for all with ``functools.partial``.
+            *iterables: The items; where there are several, the function takes one of each, as with ``map()``.
+            python: The Python that runs the function, as for :meth:`submit`.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes a second array.
+            **options: As for :meth:`submit`.
+
+        Returns:
+            A handle to all of the jobs; ``results()`` hands out what the calls came to, in order.
+
+        Raises:
+            InvalidSpec: The function cannot be called so, something cannot be pickled, or there are no items.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+            Unsupported: The service has no arrays.
+
+        Example:
+            >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
+            >>> list(squares.results())  # doctest: +SKIP
+            [0, 1, 4, 9, 16]
+        """
+        order = submitting.submit_map(
+            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        )
+        info, jobs = await self._session.run(order)
+        return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
+
+    async def array(self, array_id: str) -> AsyncJobArray[Any]:
         """A handle to an array by its id, from this or any other process.
 
         Args:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcjobs.errors import InvalidSpec, Unsupported
 from hpcjobs.models import JobSpec, Resources
-from hpcjobs.operations import submit_once
+from hpcjobs.operations import submit_array, submit_once
 from hpcjobs.protocol import Op, run
 
 if TYPE_CHECKING:
+    from hpcjobs.arrays import ArrayInfo
     from hpcjobs.functions import Packed, Python
     from hpcjobs.inputs import Inputs
     from hpcjobs.models import JobInfo
     from hpcjobs.services.base import Service
 
+
+T = TypeVar("T")
 
 _NO_OPTIONS = {"command", "task", "args", "function", "resources"}
 """The fields of a spec that say what is run."""
@@ -97,26 +100,22 @@ def _submit_function(
     used = {**options, **given(python=python, inputs=inputs, key=key)}
     _refuse_doubt(function, args, kwargs, used)
     make = partial(functions.pack, function=function, args=args, kwargs=kwargs, python=python)
-    return (yield from submit_packed(service, make, inputs=inputs, key=key, options=options))
+
+    def send(_: Packed, spec: JobSpec) -> Op[JobInfo]:
+        return submit_once(service, spec, inputs=inputs, key=key)
+
+    return (yield from _submit_packed(service, make, send, inputs=inputs, options=options))
 
 
-def submit_packed(
+def _submit_packed(
     service: Service,
     make: Callable[[Path], Packed],
+    send: Callable[[Packed, JobSpec], Op[T]],
     *,
     inputs: Inputs,
-    key: str | None,
     options: Mapping[str, Any],
-) -> Op[JobInfo]:
-    """Pack a call and submit it.
-
-    Args:
-        service: Where it goes.
-        make: Packs it into a folder.
-        inputs: Further files for the job's folder.
-        key: The submission key; None for a new one.
-        options: The fields of the spec.
-    """
+) -> Op[T]:
+    """Pack a call, send what it needs, and submit it."""
     from hpcjobs.inputs import find_inputs, send_inputs
 
     if not service.capabilities.files:
@@ -129,9 +128,50 @@ def submit_packed(
         yield from run(partial(find_inputs, inputs))
         files = yield from run(partial(find_inputs, packed.files))
         sent = yield from send_inputs(service, files)
-        return (yield from submit_once(service, spec.model_copy(update={"inputs": sent}), inputs=inputs, key=key))
+        return (yield from send(packed, spec.model_copy(update={"inputs": sent})))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def submit_map(
+    service: Service,
+    function: Callable[..., Any],
+    iterables: Sequence[Iterable[Any]],
+    *,
+    python: Python,
+    inputs: Inputs,
+    key: str | None,
+    options: Mapping[str, Any],
+) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
+    """Submit an array that calls a function with one item per job.
+
+    Args:
+        service: Where it goes.
+        function: The function.
+        iterables: One for each of its arguments by position.
+        python: The Python that runs it.
+        inputs: Further files for the folder of each job.
+        key: The submission key; None for a new one.
+        options: The fields of the spec.
+
+    Raises:
+        InvalidSpec: The array cannot be asked for.
+        Unsupported: The service has no arrays.
+    """
+    from hpcjobs import functions
+    from hpcjobs.arrays import ArrayOrder
+
+    def send(packed: Packed, spec: JobSpec) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
+        order = ArrayOrder.parse({"spec": spec, "size": packed.count})
+        info, jobs = yield from submit_array(service, order, inputs=inputs, key=key)
+        shared = spec.model_dump(mode="json")  # so that nobody has to ask for it, job by job
+        return info, [job.model_copy(update={"spec": job.spec or shared}) for job in jobs]
+
+    if not iterables:
+        raise InvalidSpec([("items", "give what the function is called with, one item per job")])
+    given_options = given(**options)
+    make = partial(functions.pack_map, function=function, items=zip(*iterables), python=python)  # noqa: B905 - as map()
+    return (yield from _submit_packed(service, make, send, inputs=inputs, options=given_options))
 
 
 def _refuse_doubt(

@@ -297,3 +297,84 @@ def test_functions_and_completion_in_async_code(shared_service: Service, tmp_pat
 
 def _halt() -> None:
     raise Halt
+
+
+def item_of(n: int, offset: int = 0) -> int:
+    import os
+
+    assert os.environ["HPCJOBS_ARRAY_INDEX"].isdigit()
+    if n < 0:
+        raise Halt(f"n is {n}")
+    return offset + n * n
+
+
+def test_a_function_is_mapped_over_items_as_one_array(shared_client: Client) -> None:
+    """One call, one array; results in the order of the items, from this and any other process."""
+    array = shared_client.map(item_of, range(5), walltime="1m", name="squares")
+    assert len(array) == 5
+    assert list(array.results(60)) == [0, 1, 4, 9, 16]
+    assert array.counts == {JobState.FINISHED: 5}
+    assert [job.name for job in array][:2] == ["squares[0]", "squares[1]"]
+    again = shared_client.array(array.id)
+    assert list(again.results()) == [0, 1, 4, 9, 16]
+    assert array[3].result() == shared_client.job(array[3].id).result() == 9
+    assert list(shared_client.map(item_of, [1, 2], [10, 20]).results(60)) == [11, 24]
+    assert list(shared_client.map(functools.partial(item_of, offset=1), iter([1])).results(60)) == [2]
+
+
+def test_an_error_is_raised_in_its_place_and_the_rest_can_be_had(shared_client: Client) -> None:
+    results = shared_client.map(item_of, [1, -2, 3]).results(60)
+    assert next(results) == 1
+    with pytest.raises(Halt, match="n is -2"):
+        next(results)
+    assert list(results) == [9]
+
+
+def test_results_that_do_not_come_in_time_end_in_an_error(shared_client: Client, tmp_path: Path) -> None:
+    """At their place; those that came can be had before and after it."""
+    barriers = [tmp_path / str(number) for number in range(2)]
+    barriers[1].touch()
+    array = shared_client.map(after, map(str, barriers), [0, 1])
+    array[1].wait(60)
+    results = array.results(0.2)
+    with pytest.raises(WaitTimeout):
+        next(results)
+    assert next(results) == 1
+    assert next(results, None) is None
+    barriers[0].touch()
+    assert list(array.results(60)) == [0, 1]
+
+
+def test_a_map_that_cannot_be_is_refused_before_anything_is_sent(shared_client: Client) -> None:
+    with pytest.raises(InvalidSpec, match="items: there are none"):
+        shared_client.map(item_of, [])
+    with pytest.raises(InvalidSpec, match="items: give what"):
+        shared_client.map(item_of)
+    with pytest.raises(InvalidSpec, match="item 0: scaled: cannot be called"):
+        shared_client.map(scaled, [1], [2])
+    with pytest.raises(InvalidSpec, match="walltme"):
+        shared_client.map(item_of, [1], walltme=3)  # type: ignore[call-overload]
+    assert list(shared_client.jobs()) == []
+
+
+def test_a_map_in_async_code(shared_service: Service) -> None:
+    async def main() -> None:
+        async with AsyncClient(url=shared_service.url, token=shared_service.token) as client:
+            array = await client.map(item_of, [1, -1, 2])
+            results = array.results(60)
+            assert await anext(results) == 1
+            with pytest.raises(Halt):
+                await anext(results)
+            assert [result async for result in results] == [4]
+
+    asyncio.run(main())
+
+
+def test_a_job_whose_function_was_replaced_by_a_command_has_the_commands_result(
+    service_factory: Callable[..., Service],
+) -> None:
+    with service_factory(workers=0).client() as client:
+        job = client.submit(scaled, 1)
+        job.update(command="true")
+        assert job.refresh().info.spec is not None
+        assert job.info.spec["function"] is None  # type: ignore[index]

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from hpcjobs import AsyncClient, Client, InvalidRequest, JobCancelled, JobState, PermissionDenied, RemoteError
+from hpcjobs import (
+    AsyncClient,
+    Client,
+    InvalidRequest,
+    InvalidSpec,
+    JobCancelled,
+    JobSpec,
+    JobState,
+    PermissionDenied,
+    RemoteError,
+)
 from tests.running import Service, clean_environ
 
 MODULE = '''
@@ -155,3 +165,30 @@ def test_the_command_finds_modules_where_it_is_started_and_refuses_broken_ones(
             assert client.submit(task="f", args={"x": 3}).result(60) == 3
     finally:
         assert serve("--stop", "--now").returncode == 0
+
+
+def test_no_other_way_leads_around_the_checks(serve: Callable[..., Service]) -> None:
+    """Many at once, arrays and changes are checked as a single submit is."""
+    with serve(tasks_only=True, workers=0).client() as client:
+        for submit in (
+            lambda: client.submit_many([{"task": "power", "args": {"base": 1}}, "true"]),
+            lambda: client.submit_array("true", array=2),
+            lambda: client.map(abs, [1]),
+        ):
+            with pytest.raises(PermissionDenied, match="named tasks only"):
+                submit()
+        with pytest.raises(InvalidRequest, match="there is no task"):
+            client.submit_many([{"task": "power", "args": {"base": 1}}, {"task": "powr"}])
+        assert list(client.jobs()) == []
+        job = client.submit(task="power", args={"base": 1})
+        for changes in ({"command": "true"}, {"task": "powr"}, {"args": {"base": "many"}}):
+            with pytest.raises(InvalidSpec):
+                job.update(changes)
+            assert [str(result.outcome) for result in client.update_many([job], changes)] == ["INVALID"]
+        assert str(job.update(task="fail", args={"why": "so"}).outcome) == "UPDATED"
+
+
+def test_a_task_runs_in_an_array(serve: Callable[..., Service]) -> None:
+    with serve().client() as client:
+        array = client.submit_array(JobSpec(task="power", args={"base": 3}), array=2)
+        assert list(array.results(60)) == [9, 9]

@@ -14,6 +14,7 @@ from hpcjobs import (
     CancelResult,
     Client,
     Job,
+    JobArray,
     JobInfo,
     JobSpec,
     JobState,
@@ -81,6 +82,10 @@ def sync(client: Client, spec: JobSpec) -> None:
     assert_type(client.submit(task="fit", args={"n": 1}, cores=2).result(), Any)
     assert_type(as_completed([client.submit(half, 1)], timeout=3), Iterator[Job[float]])
     client.cancel(client.submit(half, 1))
+    assert_type(client.map(half, [1], cores=2), JobArray[float])
+    assert_type(client.map(half, [1]).results(timeout=3), Iterator[float])
+    assert_type(client.map(later, [1])[0], Job[bytes])
+    client.map(half, [1], coers=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     with client as entered:
         assert_type(entered, Client)
 
@@ -113,6 +118,7 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
     assert_type(await client.tasks(), list[TaskInfo])
     assert_type(await client.submit(half, 1), AsyncJob[float])
     assert_type(await (await client.submit(later, 1)).result(), bytes)
+    assert_type((await client.map(later, [1])).results(), AsyncIterator[bytes])
     assert_type(as_completed([await client.submit(half, 1)]), AsyncIterator[AsyncJob[float]])
     async with client as entered:
         assert_type(entered, AsyncClient)
