@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hpcjobs.arrays import ArrayInfo
     from hpcjobs.models import CancelResult, JobInfo
 
-H = TypeVar("H", bound="Job[Any] | AsyncJob[Any]")
+H = TypeVar("H", bound="Job[Any] | AsyncJob[Any]", covariant=True)
 S = TypeVar("S", Session, AsyncSession)
 
 
