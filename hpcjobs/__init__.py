@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ConfigError,
         Conflict,
         ConnectionLost,
+        EnvironmentMismatch,
         HpcjobsError,
         InputError,
         InvalidRequest,
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
         OutputNotFound,
         PermissionDenied,
         RateLimited,
+        RemoteError,
+        ResultError,
+        ResultTooLarge,
         ServiceError,
         ServiceUnavailable,
         StaleVersion,
@@ -63,7 +67,7 @@ if TYPE_CHECKING:
         Unsupported,
         WaitTimeout,
     )
-    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.handles import AsyncJob, Job, as_completed
     from hpcjobs.job_arrays import AsyncJobArray, JobArray
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
@@ -79,6 +83,7 @@ if TYPE_CHECKING:
         Resources,
         Scope,
         ServiceInfo,
+        TaskInfo,
         TokenInfo,
         When,
     )
@@ -108,6 +113,7 @@ __all__ = [
     "DeleteOutcome",
     "DeleteResult",
     "Dependency",
+    "EnvironmentMismatch",
     "History",
     "HpcjobsError",
     "InputError",
@@ -134,7 +140,10 @@ __all__ = [
     "Progress",
     "QueueInfo",
     "RateLimited",
+    "RemoteError",
     "Resources",
+    "ResultError",
+    "ResultTooLarge",
     "RetryOutcome",
     "RetryPolicy",
     "RetryResult",
@@ -144,6 +153,7 @@ __all__ = [
     "ServiceUnavailable",
     "StaleVersion",
     "SubmissionUnknown",
+    "TaskInfo",
     "TimedOut",
     "TokenInfo",
     "TooLarge",
@@ -155,6 +165,7 @@ __all__ = [
     "WaitTimeout",
     "When",
     "__version__",
+    "as_completed",
     "connect",
     "connect_async",
 ]
@@ -170,7 +181,7 @@ _HOMES = {
     ),
     "arrays": ("ArrayInfo",),
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
-    "handles": ("AsyncJob", "Job"),
+    "handles": ("AsyncJob", "Job", "as_completed"),
     "job_arrays": ("AsyncJobArray", "JobArray"),
     "lifecycle": ("Action", "JobState"),
     "models": (
@@ -186,6 +197,7 @@ _HOMES = {
         "Resources",
         "Scope",
         "ServiceInfo",
+        "TaskInfo",
         "TokenInfo",
         "When",
     ),

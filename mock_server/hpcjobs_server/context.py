@@ -15,6 +15,7 @@ from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
 from hpcjobs_server.partials import Partials
 from hpcjobs_server.store import EVENTS_CHANNEL
+from hpcjobs_server.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ class Context:
     partials: Partials
     digests: Digests
     metrics: Metrics
+    tasks: Tasks
     janitor: Janitor
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
@@ -59,6 +61,7 @@ class Context:
             partials=Partials(settings, blobs),
             digests=Digests(),
             metrics=Metrics(store),
+            tasks=Tasks.load(settings.tasks, settings.tasks_path),
             janitor=Janitor(settings, store),
         )
 

@@ -400,7 +400,7 @@ class Work(Database):
 
 def _filled(spec: JobSpec, row: Row) -> JobSpec:
     """The spec of a job of an array, with its item and index in the command."""
-    if row["array_id"] is None:
+    if row["array_id"] is None or spec.command is None:
         return spec
     return spec.model_copy(update={"command": fill(spec.command, row["item"], row["array_index"])})
 
