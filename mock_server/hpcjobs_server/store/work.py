@@ -78,8 +78,8 @@ RETURNING attempt, owner, {SPEC} AS spec, array_id, array_index, item,
     (SELECT q.max_walltime FROM queues q WHERE q.name = j.queue) AS max_walltime
 """
 
-# The queue's row is locked, so that two workers cannot take the last place both. The count is a statement of its own: in
-# the one that waits for the lock it would be as old as the waiting.
+# The queue's row is locked, so that two workers cannot take the last place both. The count is a statement of its own:
+# in the one that waits for the lock it would be as old as the waiting.
 _LOCK_QUEUE = "SELECT paused, max_running FROM queues WHERE name = %(queue)s FOR UPDATE"
 
 _RUNNING = "SELECT count(*) AS n FROM jobs WHERE worker_id IS NOT NULL AND queue = %(queue)s"
