@@ -533,8 +533,9 @@ class Client(_Client[Session]):
             Unsupported: The service has no arrays.
 
         Example:
+            >>> from hpcjobs import Client
             >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
-            >>> list(squares.results())  # doctest: +SKIP
+            >>> [result for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
         order = submitting.submit_map(
@@ -1270,8 +1271,9 @@ class AsyncClient(_Client[AsyncSession]):
             Unsupported: The service has no arrays.
 
         Example:
-            >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
-            >>> list(squares.results())  # doctest: +SKIP
+            >>> from hpcjobs import AsyncClient
+            >>> squares = await client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
+            >>> [result async for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
         order = submitting.submit_map(
