@@ -477,7 +477,8 @@ class Client(_Client[Session]):
             Unsupported: The service has no arrays.
 
         Example:
-            >>> sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])  # doctest: +SKIP
+            >>> dampings = [{"d": 0.02}, {"d": 0.05}]
+            >>> sweep = client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
         info, jobs = self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
@@ -1215,7 +1216,8 @@ class AsyncClient(_Client[AsyncSession]):
             Unsupported: The service has no arrays.
 
         Example:
-            >>> sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])  # doctest: +SKIP
+            >>> dampings = [{"d": 0.02}, {"d": 0.05}]
+            >>> sweep = await client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
         info, jobs = await self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
