@@ -499,7 +499,8 @@ class Client(_Client[Session]):
             Unsupported: The service has no arrays.
 
         Example:
-            >>> sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])  # doctest: +SKIP
+            >>> dampings = [{"d": 0.02}, {"d": 0.05}]
+            >>> sweep = client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
         submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
@@ -560,8 +561,9 @@ class Client(_Client[Session]):
             Unsupported: The service has no arrays.
 
         Example:
+            >>> from hpcjobs import Client
             >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
-            >>> list(squares.results())  # doctest: +SKIP
+            >>> [result for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
         order = functools.partial(
@@ -1270,7 +1272,8 @@ class AsyncClient(_Client[AsyncSession]):
             Unsupported: The service has no arrays.
 
         Example:
-            >>> sweep = client.submit_array("fit.py --damping {d}", over=[{"d": 0.02}, {"d": 0.05}])  # doctest: +SKIP
+            >>> dampings = [{"d": 0.02}, {"d": 0.05}]
+            >>> sweep = await client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
         submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
@@ -1331,8 +1334,9 @@ class AsyncClient(_Client[AsyncSession]):
             Unsupported: The service has no arrays.
 
         Example:
-            >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
-            >>> list(squares.results())  # doctest: +SKIP
+            >>> from hpcjobs import AsyncClient
+            >>> squares = await client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
+            >>> [result async for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
         order = functools.partial(

@@ -301,7 +301,9 @@ class Job(_Handle[Session], Generic[R_co]):
             Unsupported: The service changes no jobs.
 
         Example:
-            >>> job.update(lambda info: {"tags": [*info.tags, "checked"]})  # doctest: +SKIP
+            >>> def checked(info):
+            ...     return {"tags": [*info.tags, "checked"]}
+            >>> job.update(checked)  # doctest: +SKIP
         """
         wanted = changes_of(changes, fields)
         return self._session.run(operations.update(self._session.service, self.id, wanted, learn=self._learn))
@@ -625,7 +627,9 @@ class AsyncJob(_Handle[AsyncSession], Generic[R_co]):
             Unsupported: The service changes no jobs.
 
         Example:
-            >>> job.update(lambda info: {"tags": [*info.tags, "checked"]})  # doctest: +SKIP
+            >>> def checked(info):
+            ...     return {"tags": [*info.tags, "checked"]}
+            >>> await job.update(checked)  # doctest: +SKIP
         """
         wanted = changes_of(changes, fields)
         return await self._session.run(operations.update(self._session.service, self.id, wanted, learn=self._learn))

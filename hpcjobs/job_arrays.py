@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from hpcjobs.arrays import ArrayInfo
     from hpcjobs.models import CancelResult, JobInfo
 
-H = TypeVar("H", bound="Job[Any] | AsyncJob[Any]", covariant=True)
+H_co = TypeVar("H_co", bound="Job[Any] | AsyncJob[Any]", covariant=True)
 S = TypeVar("S", Session, AsyncSession)
 
 
-class _Array(Generic[S, H]):
+class _Array(Generic[S, H_co]):
     """What is known of an array's jobs; nothing here asks the service."""
 
-    def __init__(self, session: S, info: ArrayInfo, jobs: Sequence[H]) -> None:
+    def __init__(self, session: S, info: ArrayInfo, jobs: Sequence[H_co]) -> None:
         self._session: S = session
         self._info = info
-        self._jobs: list[H] = list(jobs)
-        self._by_id: dict[str, H] = {job.id: job for job in self._jobs}
+        self._jobs: list[H_co] = list(jobs)
+        self._by_id: dict[str, H_co] = {job.id: job for job in self._jobs}
 
     @property
     def id(self) -> str:
@@ -50,7 +50,7 @@ class _Array(Generic[S, H]):
         return self._info.name
 
     @property
-    def jobs(self) -> list[H]:
+    def jobs(self) -> list[H_co]:
         """Handles to its jobs, in the order of their indexes."""
         return list(self._jobs)
 
@@ -65,7 +65,7 @@ class _Array(Generic[S, H]):
         return all(job.done for job in self._jobs)
 
     @property
-    def failed(self) -> list[H]:
+    def failed(self) -> list[H_co]:
         """Those of its jobs that are known not to have ended well: FAILED or CANCELLED."""
         return [job for job in self._jobs if job.done and job.state is not JobState.FINISHED]
 
@@ -78,10 +78,10 @@ class _Array(Generic[S, H]):
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def __iter__(self) -> Iterator[H]:
+    def __iter__(self) -> Iterator[H_co]:
         return iter(self._jobs)
 
-    def __getitem__(self, index: int) -> H:
+    def __getitem__(self, index: int) -> H_co:
         return self._jobs[index]
 
     def __repr__(self) -> str:

@@ -276,8 +276,9 @@ class Dependency(_Asked):
             value, when = value
         if isinstance(value, int) and not isinstance(value, bool):
             value = f"#{value}"
-        if not isinstance(value, (str, Mapping, Dependency)) and isinstance(getattr(value, "id", None), str):
-            value = value.id
+        handle_id = getattr(value, "id", None)
+        if isinstance(handle_id, str) and not isinstance(value, Mapping):
+            value = handle_id
         if isinstance(value, str):
             return {"job": value, **({} if when is None else {"when": when})}
         return value

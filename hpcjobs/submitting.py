@@ -92,6 +92,8 @@ def given(**fields: Any) -> dict[str, Any]:
 def asked(command: Any, unknown: Mapping[str, Any], **fields: Any) -> JobSpec:
     """What is asked, from a command or a spec and the arguments beside it."""
     fields = {**given(**fields), **unknown}
+    if callable(command):
+        raise InvalidSpec([("command", "is a function; those are submitted by submit(), or many at once by map()")])
     if isinstance(command, JobSpec):
         return JobSpec.parse({**dict(command), **fields}) if fields else command
     if isinstance(command, Sequence) and not isinstance(command, str):

@@ -191,7 +191,16 @@ class Runner:
             return
         state, reason = outcome(ended, running.cause, running.reason)
         self._finishes.put_nowait(
-            Finish(claim.job_id, claim.attempt, state, reason, ended.exit_code, ended.cpu_seconds, ended.peak_memory)
+            Finish(
+                claim.job_id,
+                claim.attempt,
+                state,
+                reason,
+                ended.exit_code,
+                ended.cpu_seconds,
+                ended.peak_memory,
+                own_error=ended.error is not None,
+            )
         )
 
     async def _execute(self, running: Attempt) -> Ended:

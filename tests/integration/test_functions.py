@@ -354,6 +354,12 @@ def test_a_map_that_cannot_be_is_refused_before_anything_is_sent(shared_client: 
         shared_client.map(scaled, [1], [2])
     with pytest.raises(InvalidSpec, match="walltme"):
         shared_client.map(item_of, [1], walltme=3)  # type: ignore[call-overload]
+    for submit in (
+        lambda: shared_client.submit_array(item_of, array=2),  # type: ignore[arg-type]
+        lambda: shared_client.submit_many([item_of]),  # type: ignore[list-item]
+    ):
+        with pytest.raises(InvalidSpec, match=r"is a function; those are submitted by submit\(\)"):
+            submit()
     assert list(shared_client.jobs()) == []
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -328,10 +328,8 @@ async def _select(
         if not wanted.state:
             wanted = wanted.model_copy(update={"state": sorted(states)})
         conditions, parameters = conditions_of(owner, wanted, order.cursor)
-        cursor = await connection.execute(
-            f"SELECT j.id FROM jobs j WHERE {' AND '.join(conditions)} ORDER BY j.seq DESC LIMIT {MAX_BULK}",
-            parameters,
-        )
+        query = f"SELECT j.id FROM jobs j WHERE {' AND '.join(conditions)} ORDER BY j.seq DESC LIMIT {MAX_BULK}"
+        cursor = await connection.execute(cast("Any", query), parameters)
         ids = [row["id"] for row in await cursor.fetchall()]
         # looked at again, now that they are locked: some may have gone on in between
         rows = await _locked(connection, columns, "j.id = ANY(%(ids)s)", {"ids": ids})
@@ -372,9 +370,8 @@ async def _select(
 async def _locked(
     connection: psycopg.AsyncConnection[Row], columns: str, where: str, parameters: dict[str, Any]
 ) -> list[Row]:
-    cursor = await connection.execute(
-        f"SELECT {columns} FROM jobs j WHERE {where} ORDER BY j.id FOR UPDATE OF j", parameters
-    )
+    query = f"SELECT {columns} FROM jobs j WHERE {where} ORDER BY j.id FOR UPDATE OF j"
+    cursor = await connection.execute(cast("Any", query), parameters)
     return await cursor.fetchall()
 
 
