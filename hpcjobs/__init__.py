@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ConfigError,
         Conflict,
         ConnectionLost,
+        EnvironmentMismatch,
         HpcjobsError,
         InputError,
         InvalidRequest,
@@ -49,8 +50,12 @@ if TYPE_CHECKING:
         NotCancelled,
         NotFound,
         OutputError,
+        OutputNotFound,
         PermissionDenied,
         RateLimited,
+        RemoteError,
+        ResultError,
+        ResultTooLarge,
         ServiceError,
         ServiceUnavailable,
         StaleVersion,
@@ -62,7 +67,7 @@ if TYPE_CHECKING:
         Unsupported,
         WaitTimeout,
     )
-    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.handles import AsyncJob, Job, as_completed
     from hpcjobs.job_arrays import AsyncJobArray, JobArray
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
@@ -78,9 +83,11 @@ if TYPE_CHECKING:
         Resources,
         Scope,
         ServiceInfo,
+        TaskInfo,
         TokenInfo,
         When,
     )
+    from hpcjobs.readers import AsyncFile
     from hpcjobs.records import AttemptInfo, Change, History, QueueInfo
     from hpcjobs.retrying import RetryPolicy
 
@@ -88,6 +95,7 @@ __all__ = [
     "Action",
     "ArrayInfo",
     "AsyncClient",
+    "AsyncFile",
     "AsyncJob",
     "AsyncJobArray",
     "AttemptInfo",
@@ -105,6 +113,7 @@ __all__ = [
     "DeleteOutcome",
     "DeleteResult",
     "Dependency",
+    "EnvironmentMismatch",
     "History",
     "HpcjobsError",
     "InputError",
@@ -126,11 +135,15 @@ __all__ = [
     "NotFound",
     "OutputError",
     "OutputFile",
+    "OutputNotFound",
     "PermissionDenied",
     "Progress",
     "QueueInfo",
     "RateLimited",
+    "RemoteError",
     "Resources",
+    "ResultError",
+    "ResultTooLarge",
     "RetryOutcome",
     "RetryPolicy",
     "RetryResult",
@@ -140,6 +153,7 @@ __all__ = [
     "ServiceUnavailable",
     "StaleVersion",
     "SubmissionUnknown",
+    "TaskInfo",
     "TimedOut",
     "TokenInfo",
     "TooLarge",
@@ -151,6 +165,7 @@ __all__ = [
     "WaitTimeout",
     "When",
     "__version__",
+    "as_completed",
     "connect",
     "connect_async",
 ]
@@ -166,7 +181,7 @@ _HOMES = {
     ),
     "arrays": ("ArrayInfo",),
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
-    "handles": ("AsyncJob", "Job"),
+    "handles": ("AsyncJob", "Job", "as_completed"),
     "job_arrays": ("AsyncJobArray", "JobArray"),
     "lifecycle": ("Action", "JobState"),
     "models": (
@@ -182,9 +197,11 @@ _HOMES = {
         "Resources",
         "Scope",
         "ServiceInfo",
+        "TaskInfo",
         "TokenInfo",
         "When",
     ),
+    "readers": ("AsyncFile",),
     "records": ("AttemptInfo", "Change", "History", "QueueInfo"),
     "retrying": ("RetryPolicy",),
 }

@@ -7,6 +7,7 @@
     ├── InvalidSpec            a job that cannot be asked for (also a ValueError)
     ├── InputError             an input file that is missing, too large, badly named or changed while it was sent
     ├── OutputError            an output that cannot be stored here (a name that leaves the folder, a broken transfer)
+    │   └── OutputNotFound         there is no such file; names those that there are (also a FileNotFoundError)
     ├── Unsupported            the service has no such action; says what to do instead
     ├── TransportError         no answer came
     │   ├── NoService          nothing listens at the address
@@ -30,14 +31,19 @@
     ├── CancelTimeout          the job had not stopped in time (also a TimeoutError)
     ├── NotCancelled           ``strict=True`` and nothing was cancelled
     ├── JobVanished            the service no longer knows the job
+    ├── ResultError            the result of a function or task cannot be had: gone, broken, not for this Python
+    │   └── ResultTooLarge     it is larger than the memory that is free here
     └── JobUnsuccessful        ``result()`` of a job that did not end well
         ├── JobFailed
+        │   ├── RemoteError          a function or task raised an error; has its traceback
+        │   └── EnvironmentMismatch  the job's Python or packages cannot run the function; nothing of it was run
         └── JobCancelled
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from errno import ENOENT
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -104,6 +110,22 @@ class OutputError(HpcjobsError):
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         super().__init__(f"output {name!r}: {problem}")
+
+
+class OutputNotFound(OutputError, FileNotFoundError):
+    """The job has no such file.
+
+    Attributes:
+        name: What was asked for.
+        there: The names of the files that the job has.
+    """
+
+    errno = ENOENT  # of an OSError it would be None, because this one is not made from a number and a text
+
+    def __init__(self, name: str, there: Sequence[str]) -> None:
+        self.there = tuple(there)
+        shown = ", ".join(self.there[:10]) + (", ..." if len(self.there) > 10 else "")
+        super().__init__(name, f"the job has no such file; it has {shown or 'none'}")
 
 
 class Unsupported(HpcjobsError):
@@ -284,6 +306,36 @@ class JobVanished(HpcjobsError):
         super().__init__(f"the service no longer knows job {job_id}{last}. How it ended is not known")
 
 
+class ResultError(HpcjobsError):
+    """The job ended well, but its result cannot be had.
+
+    Attributes:
+        info: The job's final info.
+    """
+
+    def __init__(self, info: JobInfo, problem: str) -> None:
+        self.info = info
+        super().__init__(f"the result of job {info.id} {problem}")
+
+
+class ResultTooLarge(ResultError):
+    """The result is larger than the memory that is free here; nothing of it was fetched.
+
+    Attributes:
+        size: Bytes of the result's file.
+        available: Bytes of memory that are free.
+    """
+
+    def __init__(self, info: JobInfo, *, path: str, size: int, available: int) -> None:
+        self.size, self.available = size, available
+        super().__init__(
+            info,
+            f"has {size:,} bytes, which need about twice that memory, and {available:,} bytes are free here. "
+            f'Fetch the file with job.download("folder", {path!r}) and load it where there is more memory, with '
+            "hpcjobs.functions.load(file); or have the function write its own files and return their names",
+        )
+
+
 class JobUnsuccessful(HpcjobsError):
     """The job did not end well.
 
@@ -301,6 +353,37 @@ class JobUnsuccessful(HpcjobsError):
 
 class JobFailed(JobUnsuccessful):
     """The job ended badly."""
+
+
+class RemoteError(JobFailed):
+    """A function or a task raised an error in the job.
+
+    Where the error itself could be brought here, that one is raised, and this is its ``__cause__``.
+
+    Attributes:
+        error: The error in one line, such as ``"ValueError: no data"``.
+        traceback: Where it was raised, as the job saw it.
+    """
+
+    def __init__(self, info: JobInfo, error: str, traceback: str) -> None:
+        self.error, self.traceback = error, traceback
+        super().__init__(info)
+        where = f"\nThe whole log: job.logs(), or: hpcjobs logs {info.id}"
+        self.args = (f"job {info.id} {info.label}: {error}\nIn the job:\n{traceback.rstrip()}{where}",)
+
+
+class EnvironmentMismatch(JobFailed):
+    """The Python or the packages of the job cannot run the function; nothing of it was run.
+
+    Attributes:
+        problems: What is wrong and what to do, one sentence each.
+    """
+
+    def __init__(self, info: JobInfo, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(info)
+        told = "".join(f"\n- {problem}" for problem in self.problems)
+        self.args = (f"job {info.id} {info.label}: its environment cannot run the function{told}",)
 
 
 class JobCancelled(JobUnsuccessful):

@@ -192,15 +192,16 @@ def tell(
         return
     if not results:
         output.note(f"no job was {verb.done}: none is meant")
-    shown = list(results)
-    if len(results) > FEW:
-        for outcome, count in sorted(outcomes(results).items(), key=lambda item: -item[1]):
-            print(f"{count} {outcome}")
-        failed = [result for result in results if bad(result)]
-        shown = failed[:FEW]
-    for result in shown:
+    if len(results) <= FEW:
+        for result in results:
+            print(output.clean(line(result)))
+        return
+    for outcome, count in sorted(outcomes(results).items(), key=lambda item: -item[1]):
+        print(f"{count} {outcome}")
+    failed = [result for result in results if bad(result)]
+    for result in failed[:FEW]:
         print(output.clean(line(result)))
-    if len(results) > FEW and len(failed) > FEW:
+    if len(failed) > FEW:
         print(f"and {len(failed) - FEW} more such jobs; --json tells of each")
 
 

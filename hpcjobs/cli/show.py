@@ -186,7 +186,10 @@ def _work(spec: dict[str, Any]) -> list[tuple[str, Cell | str | None]]:
 
     resources: dict[str, Any] = spec.get("resources") or {}
     return [
-        ("command", _command(spec.get("command"))),
+        ("function", (spec.get("function") or {}).get("name")),
+        ("task", spec.get("task")),
+        ("args", json.dumps(spec["args"], ensure_ascii=False) if spec.get("args") else None),
+        ("command", None if spec.get("function") else _command(spec.get("command"))),
         ("cores", str(resources["cores"]) if resources.get("cores") else None),
         ("memory", output.size(resources["memory"]) if resources.get("memory") else None),
         ("walltime", _seconds(resources.get("walltime"))),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
 import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from hpcjobs.cli.exits import ExitCode
     from hpcjobs.client import Client
+    from hpcjobs.inputs import LocalFile
     from hpcjobs.models import JobInfo
 
 EXAMPLES = """\
 Examples:
   hpcjobs submit -i fit.py -i data.csv --cores 4 -- python fit.py data.csv
+  hpcjobs submit -i src/ -i 'params/*.json' -i old=runs/7/ -- python src/fit.py
   hpcjobs submit --walltime 10m 'sort big.txt | uniq -c > counts.txt'
   hpcjobs submit --name fit --meta run=7 -- ./simulate --seed 7
   id=$(hpcjobs submit -- ./simulate) && hpcjobs watch "$id"
@@ -62,7 +64,8 @@ def submit(  # noqa: PLR0917 - the options of the command
             "--input",
             "-i",
             metavar="[NAME=]PATH",
-            help="Send this file along; in the job's folder it has its own name, or NAME. May be repeated.",
+            help="Send this file along, all files of this folder, or those that a quoted pattern means "
+            "('params/*.json', '**/*.py'); in the job's folder they have their own names, or NAME. May be repeated.",
             autocompletion=complete_input,
         ),
     ] = None,
@@ -196,7 +199,6 @@ def submit(  # noqa: PLR0917 - the options of the command
     """
     from hpcjobs.cli import output, waits
     from hpcjobs.cli.selecting import to_start
-    from hpcjobs.cli.transfers import bars
     from hpcjobs.operations import submit_once
 
     settings = Settings.of(ctx)
@@ -239,10 +241,9 @@ def submit(  # noqa: PLR0917 - the options of the command
         raise typer.Exit(code)
     with settings.connect(start=True) as client:
         session = waits.session_of(client)
-        with _way_back(key), bars(wanted=not settings.json) as on_bytes:
-            job = session.run(
-                submit_once(session.service, asked, inputs=_inputs(inputs or []), key=key, on_bytes=on_bytes)
-            )
+        send = functools.partial(submit_once, session.service, asked, inputs=_inputs(inputs or []), key=key)
+        with _way_back(key):
+            job = session.transfer(send, settings.progress)
         with waits.leaving_alone({job.id: job}):
             if settings.json and (follow or not wait):
                 (output.json_line if follow else output.json_document)(job)
@@ -271,7 +272,6 @@ def _submit_array(
     from hpcjobs.cli import output, views, waits
     from hpcjobs.cli.exits import ExitCode
     from hpcjobs.cli.items import read_items
-    from hpcjobs.cli.transfers import bars
     from hpcjobs.models import JobSpec
     from hpcjobs.operations import submit_array
 
@@ -279,10 +279,9 @@ def _submit_array(
     order = ArrayOrder.parse({"spec": JobSpec.parse(asked), **sizes})
     with settings.connect(start=True) as client:
         session = waits.session_of(client)
-        with _way_back(key), bars(wanted=not settings.json) as on_bytes:
-            info, jobs = session.run(
-                submit_array(session.service, order, inputs=_inputs(inputs), key=key, on_bytes=on_bytes)
-            )
+        send = functools.partial(submit_array, session.service, order, inputs=_inputs(inputs), key=key)
+        with _way_back(key):
+            info, jobs = session.transfer(send, settings.progress)
         told = {"jobs": [job.id for job in jobs]}
         with waits.leaving_alone({job.id: job for job in jobs}):
             if not settings.json:
@@ -376,20 +375,21 @@ def _inputs(given: Sequence[str]) -> dict[str, str]:
     """
     from hpcjobs.inputs import find_inputs
 
-    found: dict[str, str] = {}
+    found: dict[str, LocalFile] = {}
     for text in given:
         name, equals, path = text.partition("=")
         # A file whose own name has "=" in it is meant as it stands.
-        if not equals or Path(text).exists():
-            name, path = find_inputs(text)[0].name, text
-        if not name or not path:
+        named = bool(equals) and not os.path.lexists(text)
+        if not text or (named and not (name and path)):
             raise typer.BadParameter(f"--input {text!r} names no file; write PATH or NAME=PATH")
-        if name in found:
-            raise typer.BadParameter(
-                f"--input {text!r}: there is an input named {name!r} already; write NAME=PATH to give it another name"
-            )
-        found[name] = path
-    return found
+        for file in find_inputs({name: path} if named else text):
+            other = found.setdefault(file.name, file)
+            if other.path.resolve() != file.path.resolve():
+                raise typer.BadParameter(
+                    f"--input {text!r}: there is an input named {file.name!r} already; "
+                    "write NAME=PATH to give it another name"
+                )
+    return {name: str(file.path) for name, file in found.items()}
 
 
 def to_meta(given: Sequence[str]) -> dict[str, Any]:

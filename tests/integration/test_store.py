@@ -289,6 +289,15 @@ class TestAttempts:
         await work.finish(worker, [Finish(job, 1, JobState.FAILED, "exit code 1", 1)])
         assert (await look(store, job)).state is JobState.CANCELLED
 
+    async def test_an_error_of_its_own_counts_also_after_a_cancel(self, store: Store, work: Work) -> None:
+        """A function that raises something else when it is told to stop has failed, and is not run again."""
+        worker, job = await join(work), await new(store, max_attempts=5)
+        await take(work, job, worker)
+        await cancel(store, [job], reason="enough")
+        await work.finish(worker, [Finish(job, 1, JobState.FAILED, "ValueError: x", 1, own_error=True)])
+        info = await look(store, job)
+        assert (info.state, info.reason) == (JobState.FAILED, "ValueError: x")
+
     async def test_what_a_worker_gives_back_runs_again_as_if_not_attempted(self, store: Store, work: Work) -> None:
         worker, job = await join(work), await new(store)
         await take(work, job, worker)

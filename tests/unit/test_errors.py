@@ -21,6 +21,7 @@ MADE: dict[type[HpcjobsError], HpcjobsError] = {
         errors.InvalidSpec([("cores", "is not a number"), ("", "no")]),
         errors.InputError("a.csv", "is missing"),
         errors.OutputError("../a", "leaves the folder"),
+        errors.OutputNotFound("a.csv", ["b.csv"]),
         errors.Unsupported("plain", "list jobs", "keep their ids"),
         errors.SubmissionUnknown("k1", "the answer was lost"),
         errors.ClientClosed(),
@@ -30,6 +31,10 @@ MADE: dict[type[HpcjobsError], HpcjobsError] = {
         errors.JobVanished("7", INFO),
         errors.JobFailed(INFO, "the end\n"),
         errors.JobCancelled(INFO),
+        errors.RemoteError(INFO, "ValueError: no", "Traceback ..."),
+        errors.EnvironmentMismatch(INFO, ["there is no numpy", "and no scipy"]),
+        errors.ResultError(INFO, "is gone"),
+        errors.ResultTooLarge(INFO, path="r", size=3, available=2),
         errors.JobUnsuccessful(INFO),
     )
 }

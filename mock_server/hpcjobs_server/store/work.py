@@ -62,6 +62,8 @@ class Finish:
     cpu_seconds: float | None = None
     peak_memory: int | None = None
     """Bytes."""
+    own_error: bool = False
+    """It ended by an error that it raised itself: FAILED, also where it had been asked to stop."""
 
 
 _CLAIM = f"""
@@ -78,8 +80,8 @@ RETURNING attempt, owner, {SPEC} AS spec, array_id, array_index, item,
     (SELECT q.max_walltime FROM queues q WHERE q.name = j.queue) AS max_walltime
 """
 
-# The queue's row is locked, so that two workers cannot take the last place both. The count is a statement of its own: in
-# the one that waits for the lock it would be as old as the waiting.
+# The queue's row is locked, so that two workers cannot take the last place both. The count is a statement of its own:
+# in the one that waits for the lock it would be as old as the waiting.
 _LOCK_QUEUE = "SELECT paused, max_running FROM queues WHERE name = %(queue)s FOR UPDATE"
 
 _RUNNING = "SELECT count(*) AS n FROM jobs WHERE worker_id IS NOT NULL AND queue = %(queue)s"
@@ -100,14 +102,15 @@ WITH locked AS MATERIALIZED (
                 AND (j.retry_on IS NULL OR a.exit_code = ANY(j.retry_on)) AS again,
            j.backoff > 0 AS later, now() + make_interval(secs => least(3600, j.backoff * 2 ^ (a.attempt - 1))) AS then
     FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[],
-                %(cpu)s::float8[], %(memory)s::bigint[])
-        a (id, attempt, state, reason, exit_code, cpu_seconds, peak_memory)
+                %(cpu)s::float8[], %(memory)s::bigint[], %(own)s::boolean[])
+        a (id, attempt, state, reason, exit_code, cpu_seconds, peak_memory, own_error)
     JOIN locked ON locked.id = a.id JOIN jobs j ON j.id = a.id
     WHERE j.attempt = a.attempt AND j.worker_id = %(worker)s
 ), ended AS (
     UPDATE jobs j SET
         state = CASE WHEN a.again THEN CASE WHEN a.later THEN 'PENDING' ELSE 'QUEUED' END
                      WHEN a.state = 'FAILED' AND j.cancel_requested_at IS NOT NULL AND j.attempt < j.max_attempts
+                          AND NOT a.own_error
                      THEN 'CANCELLED' ELSE a.state END,
         finished_at = CASE WHEN a.again THEN NULL ELSE now() END,
         start_at = CASE WHEN a.again AND a.later THEN a.then END,
@@ -343,6 +346,7 @@ class Work(Database):
                 "codes": [end.exit_code for end in ends],
                 "cpu": [end.cpu_seconds for end in ends],
                 "memory": [end.peak_memory for end in ends],
+                "own": [end.own_error for end in ends],
             },
         )
         return {str(row["id"]) for row in rows}
@@ -400,7 +404,7 @@ class Work(Database):
 
 def _filled(spec: JobSpec, row: Row) -> JobSpec:
     """The spec of a job of an array, with its item and index in the command."""
-    if row["array_id"] is None:
+    if row["array_id"] is None or spec.command is None:
         return spec
     return spec.model_copy(update={"command": fill(spec.command, row["item"], row["array_index"])})
 
