@@ -715,3 +715,15 @@ def test_old_jobs_are_forgotten_where_serve_is_told_so(run, monkeypatch):
         assert (code, out) == (2, "")
         assert "--keep: " in err
         assert said in err
+
+
+def test_an_array_that_has_not_ended_in_time_is_told_as_it_is(run):
+    """The request stands, and the exit code says that the time was over."""
+    array = submitted(
+        run, "--array", "1", "--grace", "2s", "--", "trap '' TERM; echo begun; while :; do sleep 0.1; done"
+    )
+    until(lambda: run("logs", array, "--index", "0")[1] == "begun\n", timeout=TIMEOUT, what="the start of the job")
+    code, out, _ = run("cancel", array, "--confirm", "0.5")
+    assert (code, out) == (124, f"array {array}: 1 CANCEL_REQUESTED; it had not ended 0.5 s later\n")
+    assert run("watch", array)[0] == 1
+    assert states_of(run) == {"CANCELLED": 1}
