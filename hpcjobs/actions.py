@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
@@ -342,3 +342,27 @@ def outcomes(results: Iterable[CancelResult | RetryResult | DeleteResult | Updat
         for outcome, count in (result.jobs or {str(result.outcome): 1}).items():
             counts[outcome] = counts.get(outcome, 0) + count
     return counts
+
+
+R = TypeVar("R", CancelResult, RetryResult, DeleteResult, UpdateResult)
+
+_LEAST_DONE_FIRST = (
+    "NOT_FOUND", "STALE", "INVALID", "REFUSED", "STILL_RUNNING", "LEFT_RUNNING", "CANCEL_REQUESTED", "CANCELLED",
+    "RETRIED", "DELETED", "UPDATED", "UNCHANGED", "FINISHED_FIRST", "ALREADY_TERMINAL",
+)  # fmt: skip
+
+
+def summed(array_id: str, results: Sequence[R]) -> R:
+    """One result for the jobs of an array: the outcome that leaves most to be done, and how many had which.
+
+    Args:
+        array_id: The array, as it was named.
+        results: Those of its jobs; one at least.
+
+    Example:
+        >>> jobs = [RetryResult(job_id="a", outcome="RETRIED"), RetryResult(job_id="b", outcome="STILL_RUNNING")]
+        >>> summed("c", jobs).jobs
+        {'RETRIED': 1, 'STILL_RUNNING': 1}
+    """
+    first = min(results, key=lambda result: _LEAST_DONE_FIRST.index(str(result.outcome)))
+    return first.model_copy(update={"job_id": array_id, "jobs": outcomes(results)})
