@@ -158,7 +158,13 @@ class Client(_Client[Session]):
 
     @overload
     def submit(
-        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+        self,
+        command: Command,
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job: ...
 
     @overload
@@ -175,6 +181,7 @@ class Client(_Client[Session]):
         args: Mapping[str, Any] | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> Job[Any]: ...
 
@@ -206,6 +213,7 @@ class Client(_Client[Session]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
+        progress: bool | None = None,
         **keywords: Any,
     ) -> Job[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
@@ -218,7 +226,8 @@ class Client(_Client[Session]):
             args: The arguments of the task, by name.
             python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
                 the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
-            inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
+            inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
+                ``{name in the folder: path}``. Only what the service lacks is sent.
             name: A name for people.
             tags: Words to find the job by.
             cores: Processor cores; 1 unless said otherwise.
@@ -240,6 +249,7 @@ class Client(_Client[Session]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **keywords: With a function its arguments by name; where one is named like an option here, bind it with
                 ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
@@ -248,18 +258,21 @@ class Client(_Client[Session]):
 
         Raises:
             InvalidSpec: The job cannot be asked for; says what is wrong and what is allowed. Nothing was sent.
-            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent; or a
+                pattern means nothing.
             Conflict: The key was used for another job.
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        order = submitting.submit(
+        order = functools.partial(
+            submitting.submit,
             self.service,
             command,
             arguments,
             keywords,
             inputs=inputs,
             key=key,
+            progress=progress,
             python=python,
             task=task,
             args=args,
@@ -283,7 +296,7 @@ class Client(_Client[Session]):
             stderr=stderr,
             meta=meta,
         )
-        info = self._session.run(order)
+        info = self._session.transfer(order, progress)
         return Job(self._session, info)
 
     def job(self, job_id: str) -> Job[Any]:
@@ -422,15 +435,21 @@ class Client(_Client[Session]):
         return self._session.run(order)
 
     def submit_many(
-        self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
+        self,
+        specs: Iterable[Command | Mapping[str, Any]],
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
     ) -> list[Job[Any]]:
         """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
 
         Args:
             specs: One per job: a command, a ``JobSpec``, or the fields of one as a dict. In ``after`` a number stands
                 for another job of this call.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes the jobs twice.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
 
         Returns:
             Handles to the jobs, in the order of the specs.
@@ -441,7 +460,8 @@ class Client(_Client[Session]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
         """
         asked = _many_asked(specs)
-        infos = self._session.run(operations.submit_many(self.service, asked, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_many, self.service, asked, inputs=inputs, key=key)
+        infos = self._session.transfer(submit, progress)
         return [Job(self._session, info) for info in infos]
 
     def submit_array(
@@ -452,6 +472,7 @@ class Client(_Client[Session]):
         array: int | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray:
         """Submit an array in one call: many jobs of one spec.
@@ -464,8 +485,9 @@ class Client(_Client[Session]):
             command: As for :meth:`submit`.
             over: One job per item; anything JSON.
             array: How many jobs, in place of ``over``.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -481,7 +503,8 @@ class Client(_Client[Session]):
             >>> sweep = client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
-        info, jobs = self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
+        info, jobs = self._session.transfer(submit, progress)
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
     @overload
@@ -492,6 +515,7 @@ class Client(_Client[Session]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray[R]: ...
 
@@ -503,6 +527,7 @@ class Client(_Client[Session]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray[R]: ...
 
@@ -513,6 +538,7 @@ class Client(_Client[Session]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray[Any]:
         """Call a function once per item, each call a job of its own; one array, submitted in one call.
@@ -523,6 +549,7 @@ class Client(_Client[Session]):
             python: The Python that runs the function, as for :meth:`submit`.
             inputs: Files for the folder of each job.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -539,10 +566,17 @@ class Client(_Client[Session]):
             >>> [result for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
-        order = submitting.submit_map(
-            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        order = functools.partial(
+            submitting.submit_map,
+            self.service,
+            function,
+            iterables,
+            python=python,
+            inputs=inputs,
+            key=key,
+            options=options,
         )
-        info, jobs = self._session.run(order)
+        info, jobs = self._session.transfer(order, progress)
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
     def array(self, array_id: str) -> JobArray[Any]:
@@ -895,7 +929,13 @@ class AsyncClient(_Client[AsyncSession]):
 
     @overload
     async def submit(
-        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+        self,
+        command: Command,
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
+        **options: Unpack[JobOptions],
     ) -> AsyncJob: ...
 
     @overload
@@ -914,6 +954,7 @@ class AsyncClient(_Client[AsyncSession]):
         args: Mapping[str, Any] | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJob[Any]: ...
 
@@ -945,6 +986,7 @@ class AsyncClient(_Client[AsyncSession]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
+        progress: bool | None = None,
         **keywords: Any,
     ) -> AsyncJob[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
@@ -957,7 +999,8 @@ class AsyncClient(_Client[AsyncSession]):
             args: The arguments of the task, by name.
             python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
                 the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
-            inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
+            inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
+                ``{name in the folder: path}``. Only what the service lacks is sent.
             name: A name for people.
             tags: Words to find the job by.
             cores: Processor cores; 1 unless said otherwise.
@@ -979,6 +1022,7 @@ class AsyncClient(_Client[AsyncSession]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **keywords: With a function its arguments by name; where one is named like an option here, bind it with
                 ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
@@ -987,18 +1031,21 @@ class AsyncClient(_Client[AsyncSession]):
 
         Raises:
             InvalidSpec: The job cannot be asked for; says what is wrong and what is allowed. Nothing was sent.
-            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent; or a
+                pattern means nothing.
             Conflict: The key was used for another job.
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        order = submitting.submit(
+        order = functools.partial(
+            submitting.submit,
             self.service,
             command,
             arguments,
             keywords,
             inputs=inputs,
             key=key,
+            progress=progress,
             python=python,
             task=task,
             args=args,
@@ -1022,7 +1069,7 @@ class AsyncClient(_Client[AsyncSession]):
             stderr=stderr,
             meta=meta,
         )
-        info = await self._session.run(order)
+        info = await self._session.transfer(order, progress)
         return AsyncJob(self._session, info)
 
     async def job(self, job_id: str) -> AsyncJob[Any]:
@@ -1161,15 +1208,21 @@ class AsyncClient(_Client[AsyncSession]):
         return await self._session.run(order)
 
     async def submit_many(
-        self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
+        self,
+        specs: Iterable[Command | Mapping[str, Any]],
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
     ) -> list[AsyncJob[Any]]:
         """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
 
         Args:
             specs: One per job: a command, a ``JobSpec``, or the fields of one as a dict. In ``after`` a number stands
                 for another job of this call.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes the jobs twice.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
 
         Returns:
             Handles to the jobs, in the order of the specs.
@@ -1180,7 +1233,8 @@ class AsyncClient(_Client[AsyncSession]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
         """
         asked = _many_asked(specs)
-        infos = await self._session.run(operations.submit_many(self.service, asked, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_many, self.service, asked, inputs=inputs, key=key)
+        infos = await self._session.transfer(submit, progress)
         return [AsyncJob(self._session, info) for info in infos]
 
     async def submit_array(
@@ -1191,6 +1245,7 @@ class AsyncClient(_Client[AsyncSession]):
         array: int | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray:
         """Submit an array in one call: many jobs of one spec.
@@ -1203,8 +1258,9 @@ class AsyncClient(_Client[AsyncSession]):
             command: As for :meth:`submit`.
             over: One job per item; anything JSON.
             array: How many jobs, in place of ``over``.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -1220,7 +1276,8 @@ class AsyncClient(_Client[AsyncSession]):
             >>> sweep = await client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
-        info, jobs = await self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
+        info, jobs = await self._session.transfer(submit, progress)
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
     @overload
@@ -1231,6 +1288,7 @@ class AsyncClient(_Client[AsyncSession]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray[R]: ...
 
@@ -1242,6 +1300,7 @@ class AsyncClient(_Client[AsyncSession]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray[R]: ...
 
@@ -1252,6 +1311,7 @@ class AsyncClient(_Client[AsyncSession]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray[Any]:
         """Call a function once per item, each call a job of its own; one array, submitted in one call.
@@ -1262,6 +1322,7 @@ class AsyncClient(_Client[AsyncSession]):
             python: The Python that runs the function, as for :meth:`submit`.
             inputs: Files for the folder of each job.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -1278,10 +1339,17 @@ class AsyncClient(_Client[AsyncSession]):
             >>> [result async for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
-        order = submitting.submit_map(
-            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        order = functools.partial(
+            submitting.submit_map,
+            self.service,
+            function,
+            iterables,
+            python=python,
+            inputs=inputs,
+            key=key,
+            options=options,
         )
-        info, jobs = await self._session.run(order)
+        info, jobs = await self._session.transfer(order, progress)
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
     async def array(self, array_id: str) -> AsyncJobArray[Any]:

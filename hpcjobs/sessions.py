@@ -12,9 +12,9 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
-from hpcjobs import live, operations, waiting
+from hpcjobs import live, operations, readers, transfers, waiting
 from hpcjobs.errors import ClientClosed, ConfigError, HpcjobsError
 from hpcjobs.models import JobInfo
 from hpcjobs.protocol import Emit, Op
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from hpcjobs.cancelling import Learn
-    from hpcjobs.services.base import Service
+    from hpcjobs.services.base import FileChunk, Service
     from hpcjobs.watching import Watcher
 
 T = TypeVar("T")
@@ -137,6 +137,19 @@ class Session(_Session):
         """Run an operation to its end."""
         return self.driver.run(op)
 
+    def transfer(self, make: Callable[..., Op[T]], progress: bool | None) -> T:
+        """Run an operation that sends or fetches files, and show how far it is; ``make`` is given ``on_bytes``."""
+        with transfers.shown(progress) as on_bytes:
+            return self.run(make(on_bytes=on_bytes))
+
+    def open(self, job_id: str, path: str, **how: Any) -> IO[Any]:
+        """Open a job's file: see :func:`hpcjobs.readers.open_reader`."""
+
+        def fetch(offset: int, length: int) -> FileChunk:
+            return self.run(readers.read_piece(self.service, job_id, path, offset, length))
+
+        return readers.open_reader(path, fetch, **how)
+
     def iterate(self, op: Op[Any]) -> Iterator[Any]:
         """Run an operation and hand out its items."""
         # Not the driver's own iterator: that would not keep this session, and with it the driver, open.
@@ -238,6 +251,22 @@ class AsyncSession(_Session):
     async def run(self, op: Op[T]) -> T:
         """Run an operation to its end."""
         return await (await self.driver()).run(op)
+
+    async def transfer(self, make: Callable[..., Op[T]], progress: bool | None) -> T:
+        """Run an operation that sends or fetches files, and show how far it is; ``make`` is given ``on_bytes``."""
+        with transfers.shown(progress) as on_bytes:
+            return await self.run(make(on_bytes=on_bytes))
+
+    async def open(self, job_id: str, path: str, **how: Any) -> readers.AsyncFile[Any]:
+        """Open a job's file: see :func:`hpcjobs.readers.open_reader`. What is read is fetched in this event loop."""
+        import asyncio
+
+        run = readers.fetching_in(asyncio.get_running_loop(), self.run)
+
+        def fetch(offset: int, length: int) -> FileChunk:
+            return run(readers.read_piece(self.service, job_id, path, offset, length))
+
+        return readers.AsyncFile(await asyncio.to_thread(readers.open_reader, path, fetch, **how))
 
     async def iterate(self, op: Op[Any]) -> AsyncGenerator[Any, None]:
         """Run an operation and hand out its items."""

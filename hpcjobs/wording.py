@@ -19,3 +19,18 @@ def clean(text: str) -> str:
     return "".join(
         char if char.isprintable() or unicodedata.category(char) == "Zs" else ascii(char)[1:-1] for char in text
     )
+
+
+def size(count: int) -> str:
+    """A number of bytes for people, in powers of 1,024.
+
+    Example:
+        >>> size(999), size(1536), size(4 * 1024**3)
+        ('999 B', '1.5 KiB', '4 GiB')
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+        value /= 1024
+    raise AssertionError
