@@ -59,7 +59,7 @@ def retry(service: Service, job_id: str, *, learn: Learn | None = None) -> Op[Re
         if not error.may_have_acted:
             raise
         now = yield from service.get(info.id)
-        if now.version is None or now.version == info.version:
+        if not _runs_again(now, info):
             raise
         result = RetryResult(job_id=info.id, outcome=RetryOutcome.RETRIED, before=info.state, after=now.state)
     if result.outcome is RetryOutcome.NOT_FOUND:
@@ -249,18 +249,20 @@ def _update_each(
     if isinstance(ids, JobFilter):
         ids = yield from _matching(service, _some(ids))
     ids = [service.spelled(job_id) for job_id in ids]
+    members: dict[str, list[str]] = {}
     results: dict[str, UpdateResult] = {}
-    arrays: dict[str, list[str]] = {}
     left = list(dict.fromkeys(ids))
+    met = set(left)
     end = clock() + PATIENCE
     while left:
         answer = yield from service.get_many(left)
-        children: dict[str, None] = {}
-        for job_id in answer.arrays:
-            arrays[job_id] = yield from service.jobs_of_array(job_id)
-            children.update(dict.fromkeys(arrays[job_id]))
+        more: list[str] = []
         for job_id in answer.missing:
             results[job_id] = UpdateResult(job_id=job_id, outcome=UpdateOutcome.NOT_FOUND)
+            if job_id in answer.arrays and (jobs := (yield from service.jobs_of_array(job_id))):
+                members[job_id] = jobs
+                more += [job for job in jobs if job not in met]
+                met.update(jobs)
         items: list[JobUpdate] = []
         for info in answer.items:
             wanted = _wanted(changes, info)
@@ -273,15 +275,15 @@ def _update_each(
         told = (yield from service.update(items)) if items else []
         results.update((result.job_id, result) for result in told)
         stale = [result.job_id for result in told if result.outcome is UpdateOutcome.STALE]
-        left = [*stale, *(job_id for job_id in children if job_id not in results)]
-        if clock() > end and not children:
-            break
+        if stale and clock() > end:
+            stale = []
         if stale:
             yield from sleep(random.uniform(0.0, 0.1))  # noqa: S311 - only spreads the tries
-    for array, jobs in arrays.items():
-        if jobs:
-            results[array] = summed(array, [results[job_id] for job_id in jobs])
-    return [results[job_id] for job_id in ids]
+        left = more + stale
+    return [
+        summed(job_id, [results[job] for job in members[job_id]]) if job_id in members else results[job_id]
+        for job_id in ids
+    ]
 
 
 def _look_again(service: Service, ids: Sequence[str], learn: Learn | None) -> Op[None]:
@@ -329,6 +331,13 @@ def _version(service: Service, info: JobInfo) -> int:
             service.name, "change a job by a function (it has no versions)", "give the changes themselves, as a dict"
         )
     return info.version
+
+
+def _runs_again(now: JobInfo, before: JobInfo) -> bool:
+    """Whether a job is ready again, or has been since: that its record has changed may mean anything."""
+    if before.terminal:
+        return not now.terminal or now.attempt > before.attempt
+    return (now.start_at is None and before.start_at is not None) or now.attempt > before.attempt
 
 
 def _is_so(now: JobInfo, before: JobInfo, wanted: JobChanges) -> bool:

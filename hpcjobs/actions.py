@@ -352,23 +352,23 @@ def outcomes(results: Iterable[CancelResult | RetryResult | DeleteResult | Updat
 
 R = TypeVar("R", CancelResult, RetryResult, DeleteResult, UpdateResult)
 
-_MOST_LEFT_FIRST = (
+_LEAST_DONE_FIRST = (
     "NOT_FOUND", "STALE", "INVALID", "REFUSED", "STILL_RUNNING", "LEFT_RUNNING", "CANCEL_REQUESTED", "CANCELLED",
     "RETRIED", "DELETED", "UPDATED", "UNCHANGED", "FINISHED_FIRST", "ALREADY_TERMINAL",
 )  # fmt: skip
 
 
 def summed(array_id: str, results: Sequence[R]) -> R:
-    """One result for an array: the outcome that leaves most to be done, and how many jobs came to which.
+    """One result for the jobs of an array: the outcome that leaves most to be done, and how many had which.
 
     Args:
-        array_id: The array.
-        results: What came of its jobs; one at least.
+        array_id: The array, as it was named.
+        results: Those of its jobs; one at least.
 
     Example:
-        >>> one, two = (RetryResult(job_id=name, outcome=name) for name in ("RETRIED", "STILL_RUNNING"))
-        >>> summed("a", [one, two]).jobs
+        >>> jobs = [RetryResult(job_id="a", outcome="RETRIED"), RetryResult(job_id="b", outcome="STILL_RUNNING")]
+        >>> summed("c", jobs).jobs
         {'RETRIED': 1, 'STILL_RUNNING': 1}
     """
-    first = min(results, key=lambda result: _MOST_LEFT_FIRST.index(str(result.outcome)))
+    first = min(results, key=lambda result: _LEAST_DONE_FIRST.index(str(result.outcome)))
     return first.model_copy(update={"job_id": array_id, "jobs": outcomes(results)})

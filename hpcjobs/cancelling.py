@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from hpcjobs.actions import summed
 from hpcjobs.errors import (
     PASSING,
     CancelTimeout,
@@ -144,6 +145,11 @@ def cancel_many(
         CancelTimeout: ``confirm`` seconds have gone by and one had not ended; the requests stand.
     """
     _check(service, reason, abort=abort, confirm=confirm)
+    members: dict[str, list[str]] = {}
+    if confirm is not None and not isinstance(ids, JobFilter):
+        # each of an array's jobs is asked for, so that what becomes of each is known
+        members = yield from service.members_of(ids)
+        asked, ids = ids, [job for job_id in ids for job in members.get(job_id, [job_id])]
     if isinstance(ids, JobFilter):
         if ids.empty:
             raise InvalidSpec([("", "name jobs, or at least one condition; to mean all jobs, list all states")])
@@ -163,6 +169,12 @@ def cancel_many(
         results = yield from _look_and_cancel(service, ids, reason, learn, abort=abort, delete=delete)
     if confirm is not None:
         results = yield from _confirm_many(service, results, learn, seconds=confirm, clock=clock)
+    if members:
+        told = iter(results)
+        results = [
+            summed(job_id, [next(told) for _ in members[job_id]]) if job_id in members else next(told)
+            for job_id in asked
+        ]
     if strict:
         for result in results:
             if not result.accepted:
@@ -212,13 +224,8 @@ def _confirm_many(
     clock: Callable[[], float],
 ) -> Op[list[CancelResult]]:
     """Look until all that were asked to stop have ended, as few times and with as few requests as possible."""
-    jobs: dict[str, list[str]] = {}
-    for result in results:
-        if result.outcome is CancelOutcome.CANCEL_REQUESTED:
-            jobs[result.job_id] = (
-                [result.job_id] if result.jobs is None else (yield from service.jobs_of_array(result.job_id))
-            )
-    going = dict.fromkeys(job_id for ids in jobs.values() for job_id in ids)
+    asked = {result.job_id for result in results if result.outcome is CancelOutcome.CANCEL_REQUESTED}
+    going = dict.fromkeys(asked)
     last: dict[str, JobInfo] = {}
     start = clock()
     pause = max(service.capabilities.min_poll, 0.05)
@@ -241,27 +248,29 @@ def _confirm_many(
         left = start + seconds - clock()
         if left < INSTANT:
             first = next(iter(going))
-            result = next(result for result in results if first in jobs.get(result.job_id, ()))
+            result = next(result for result in results if result.job_id == first)
             info = last.get(first) or JobInfo(id=first, state=result.after or JobState.UNKNOWN)
             raise CancelTimeout(result, info, seconds, others=len(going) - 1)
         yield from sleep(min(pause, left))
         pause = min(pause * 1.5, SLOWEST)
-    return [confirmed(result, [last[one] for one in jobs.get(result.job_id, ()) if one in last]) for result in results]
+    return [confirmed(result, [last[result.job_id]] if result.job_id in last else []) for result in results]
 
 
 def confirmed(result: CancelResult, infos: Sequence[JobInfo]) -> CancelResult:
-    """The result of a request whose jobs have all ended."""
-    if not infos:
+    """The result of a request whose jobs have ended: one job, or all jobs of an array that were asked to stop."""
+    if not infos or not all(info.terminal for info in infos):  # deleted after the last look
         return result
     counts = dict(result.jobs or {})
     for info in infos:
         outcome = CancelOutcome.CANCELLED if info.state is JobState.CANCELLED else CancelOutcome.FINISHED_FIRST
-        if result.jobs is not None and counts.get(str(CancelOutcome.CANCEL_REQUESTED), 0) > 0:
+        if counts.get(str(CancelOutcome.CANCEL_REQUESTED), 0) > 0:
             counts[str(CancelOutcome.CANCEL_REQUESTED)] -= 1
             counts[str(outcome)] = counts.get(str(outcome), 0) + 1
     good = any(info.state is JobState.CANCELLED for info in infos)
-    outcome = CancelOutcome.CANCELLED if good else CancelOutcome.FINISHED_FIRST
-    changes: dict[str, object] = {"outcome": outcome, "after": max(info.state for info in infos)}
+    changes: dict[str, object] = {
+        "outcome": CancelOutcome.CANCELLED if good else CancelOutcome.FINISHED_FIRST,
+        "after": max(info.state for info in infos),
+    }
     if result.jobs is not None:
         changes["jobs"] = {name: count for name, count in counts.items() if count}
     return result.model_copy(update=changes)

@@ -16,7 +16,7 @@ import datetime as dt
 import enum
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -673,7 +673,9 @@ class JobFilter(_Asked):
     def _one_or_many(cls, value: Any) -> Any:
         if value is None:
             return []
-        return [value] if isinstance(value, str) else list(value)
+        if isinstance(value, str):
+            return [value]
+        return list(value) if isinstance(value, Iterable) else value
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobFilter:

@@ -178,7 +178,10 @@ def submit_array(
     key = _new_key() if key is None else _checked_key(key)
     if inputs:
         order = order.model_copy(update={"spec": (yield from _with_inputs(service, order.spec, inputs, on_bytes))})
-    return (yield from _surely(service.submit_array(order, key), key))
+    info, jobs = yield from _surely(service.submit_array(order, key), key)
+    if len(jobs) < info.size:  # the key is that of an array of which jobs were deleted: which these are, must be asked
+        return (yield from look_at_array(service, info.id))
+    return info, jobs
 
 
 def look_at_array(service: Service, array_id: str) -> Op[tuple[ArrayInfo, list[JobInfo]]]:

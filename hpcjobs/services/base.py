@@ -146,6 +146,16 @@ class Service(abc.ABC):
         """The ids of an array's jobs."""
         return self.ids_of(JobFilter(array=array_id))
 
+    def members_of(self, ids: Sequence[str]) -> Op[dict[str, list[str]]]:
+        """Those of the ids that are arrays, each with the ids of its jobs."""
+        if not self.capabilities.arrays:
+            return {}
+        members: dict[str, list[str]] = {}
+        for job_id in (yield from self.get_many(list(dict.fromkeys(ids)))).arrays:
+            if jobs := (yield from self.jobs_of_array(job_id)):
+                members[job_id] = jobs
+        return members
+
     def cancel_where(
         self,
         filter: JobFilter,  # noqa: A002 - its name

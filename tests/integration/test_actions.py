@@ -310,6 +310,46 @@ class TestArrays:
         with pytest.raises(NotFound):
             shared_client.array(array.id)
 
+    def test_what_became_of_each_job_is_told_when_a_cancel_of_the_array_is_confirmed(
+        self, shared_client: Client
+    ) -> None:
+        """One that had ended before is not counted in place of one that was stopped."""
+        array = shared_client.submit_array("test {index} = 0 || exec sleep 60", array=3)
+        until(lambda: array.refresh().counts == {FINISHED: 1, RUNNING: 2}, what="one to end and two to run")
+        result = shared_client.cancel(array.id, confirm=20)
+        assert result.jobs == {"ALREADY_TERMINAL": 1, "CANCELLED": 2}
+
+    def test_a_function_is_called_for_each_job_that_an_array_stands_for(self, idle: Client) -> None:
+        array, alone = idle.submit_array("true", array=3), idle.submit("true")
+        results = idle.update_many(
+            [array.id, alone, array[1], str(uuid.uuid4())], lambda info: {"tags": [str(info.array_index)]}
+        )
+        assert [str(result.outcome) for result in results] == ["UPDATED", "UPDATED", "UPDATED", "NOT_FOUND"]
+        assert results[0].jobs == {"UPDATED": 3}
+        assert [job.tags for job in idle.array(array.id)] == [["0"], ["1"], ["2"]]
+
+    def test_an_array_that_is_submitted_again_after_jobs_were_deleted_keeps_its_indexes(self, idle: Client) -> None:
+        first = idle.submit_array("true", over=["a", "b", "c"], key="one")
+        first[1].delete()
+        again = idle.submit_array("true", over=["a", "b", "c"], key="one")
+        assert [(job.id, job.info.array_index, job.info.item) for job in again] == [
+            (first[0].id, 0, "a"),
+            (first[2].id, 2, "c"),
+        ]
+
+    def test_an_item_that_fits_on_no_command_line_is_said_to_be_too_long(self, shared_client: Client) -> None:
+        [info] = shared_client.submit_array("echo {item}", over=["x" * 200_000]).wait(30)
+        assert info.state is FAILED
+        assert "too long" in (info.reason or "")
+
+    def test_the_address_of_a_job_does_not_change_an_array_unseen(self, service: Service) -> None:
+        with service.client() as client:
+            array = client.submit_array("true", array=2, start_in="1h")
+            headers = {"Authorization": f"Bearer {service.token}"}
+            answer = httpx.patch(f"{service.url}/v1/jobs/{array.id}", json={"tags": ["x"]}, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (404, "is_array")
+            assert [job.tags for job in client.array(array.id)] == [[], []]
+
     def test_one_job_can_be_changed_alone(self, idle: Client) -> None:
         array = idle.submit_array("true", array=2, name="both")
         array[1].update(command="false", tags=["odd"])

@@ -51,6 +51,10 @@ class TestRetry:
         with pytest.raises(ConnectionLost):
             script.play(acting.retry(SERVICE, ID), look("FAILED", 4), ConnectionLost("gone"), look("FAILED", 4))
 
+    def test_a_change_by_someone_else_is_not_taken_for_it(self, script, look):
+        with pytest.raises(ConnectionLost):
+            script.play(acting.retry(SERVICE, ID), look("FAILED", 4), ConnectionLost("gone"), look("FAILED", 5))
+
     def test_a_job_that_starts_in_this_moment_is_left_alone(self, script, look, reply):
         with pytest.raises(Conflict, match="started this moment"):
             script.play(acting.retry(SERVICE, ID), look("QUEUED"), reply(200, answered("STILL_RUNNING")))

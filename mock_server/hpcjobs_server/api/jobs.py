@@ -56,7 +56,7 @@ from hpcjobs_server.api.bodies import answer, read_json, read_model, read_query
 from hpcjobs_server.auth import Caller, authorise
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.problems import Problem, invalid, job_not_found
-from hpcjobs_server.store import BadCursor, BadDependency, KeyReused
+from hpcjobs_server.store import BadCursor, BadDependency, KeyReused, Repeated, TooMany
 
 LONGEST_KEY = 200
 
@@ -262,7 +262,7 @@ async def update_jobs(request: Request) -> Response:
     caller = await authorise(request, Scope.WRITE)
     order = await read_model(request, UpdateOrder)
     if not order.items:
-        _many(order)
+        order = _many(order)
     context = context_of(request)
     refuse = partial(_refusal, context)
     with _selecting():
@@ -311,6 +311,8 @@ async def update_job(request: Request, job_id: str) -> Response:
     caller = await authorise(request, Scope.WRITE)
     changes = await read_model(request, JobChanges)
     version = _version(request.headers.get("if-match"))
+    if await context.store.arrays_among(caller.sees, [job_id]):
+        raise Problem(404, "is_array", f"{job_id} is an array of jobs: change them by /v1/jobs/update")
     order = UpdateOrder(items=[JobUpdate(id=job_id, changes=changes, version=version)])
     refuse = partial(_refusal, context)
     result = (await context.store.update(caller.sees, order, actor=caller.owner, refuse=refuse)).results[0]
@@ -342,9 +344,12 @@ async def delete_job(request: Request, job_id: str) -> Response:
     result = deleted.results[0]
     if result.outcome is DeleteOutcome.NOT_FOUND:
         raise job_not_found()
-    if result.outcome is DeleteOutcome.STILL_RUNNING:
-        raise Problem(409, "still_running", f"the job is {result.before}; cancel it first")
     context.janitor.wake()
+    if result.outcome is DeleteOutcome.STILL_RUNNING:
+        if result.jobs is not None:
+            told = ", ".join(f"{count} {outcome}" for outcome, count in result.jobs.items())
+            raise Problem(409, "still_running", f"of the jobs of the array are {told}; cancel those that run first")
+        raise Problem(409, "still_running", f"the job is {result.before}; cancel it first")
     return Response(status_code=204)
 
 
@@ -359,7 +364,7 @@ async def retry_job(request: Request, job_id: str) -> Response:
     result = answered.results[0]
     if result.outcome is RetryOutcome.NOT_FOUND:
         raise job_not_found()
-    if result.outcome is RetryOutcome.STILL_RUNNING:
+    if result.outcome is RetryOutcome.STILL_RUNNING and result.jobs is None:  # of an array each has its outcome
         raise Problem(409, "still_running", f"the job is {result.before}; it can run again when it has ended")
     return answer(result)
 
@@ -418,6 +423,10 @@ def _selecting() -> Iterator[None]:
         yield
     except BadCursor:
         raise invalid([("cursor", "is not one that this service gave; start without it")]) from None
+    except Repeated as error:
+        raise invalid([("items", error.why)]) from None
+    except TooMany as error:
+        raise invalid([("ids", error.why)]) from None
 
 
 @contextlib.contextmanager
@@ -426,7 +435,8 @@ def _accepting(*, many: bool = False) -> Iterator[None]:
     try:
         yield
     except KeyReused:
-        detail = "this Idempotency-Key was used for another job; make a new key for each job"
+        again = ", or some of its jobs have been deleted since" if many else ""
+        detail = f"this Idempotency-Key was used for another job{again}; make a new key for each job"
         raise Problem(409, "key_reused", detail) from None
     except BadDependency as error:
         field = f"specs.{error.index}.after.{error.place}" if many else f"after.{error.place}"

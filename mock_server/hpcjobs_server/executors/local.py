@@ -286,6 +286,8 @@ class LocalExecution:
         program = command if isinstance(command, str) else argv[0]
         if event["file"] and str(event["file"]).startswith(str(self.folder)) and event["file"] != program:
             return f"the service could not prepare the job: {event['text']}"
+        if event["errno"] == errno.E2BIG:  # the whole of it would fill the reason
+            return "the command with its environment is too long for the system; put what is long into an input file"
         if event["errno"] == errno.ENOENT:
             return f"command not found: {program}"
         return f"the command could not be started: {program}: {event['text']}"

@@ -11,7 +11,7 @@ The rules that hold here:
 from __future__ import annotations
 
 from hpcjobs_server.database import EVENTS_CHANNEL
-from hpcjobs_server.store.actions import Actions
+from hpcjobs_server.store.actions import Actions, Repeated, TooMany
 from hpcjobs_server.store.history import Records
 from hpcjobs_server.store.jobs import Jobs, Place, WorkerInfo
 from hpcjobs_server.store.queues import Queues
@@ -33,7 +33,9 @@ __all__ = [
     "Held",
     "KeyReused",
     "Place",
+    "Repeated",
     "Store",
+    "TooMany",
     "Work",
     "WorkerInfo",
 ]

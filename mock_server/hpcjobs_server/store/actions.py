@@ -22,6 +22,7 @@ from hpcjobs.actions import (
     DeleteOutcome,
     DeleteResult,
     JobChanges,
+    JobUpdate,
     RetryAnswer,
     RetryOrder,
     RetryOutcome,
@@ -59,6 +60,10 @@ SELECT count(pg_notify('hpcjobs_worker_' || replace(w.worker_id::text, '-', ''),
 FROM (SELECT DISTINCT worker_id FROM changed WHERE worker_id IS NOT NULL) w
 """
 
+_HOLD_PARENTS = """
+SELECT 1 FROM jobs WHERE id IN (SELECT parent_id FROM dependencies WHERE job_id = ANY(%s)) ORDER BY id FOR SHARE
+"""
+
 # Jobs that it waits for and that have not ended are waited for again; whatever has ended is past.
 _RETRY = """
 WITH waiting AS (
@@ -88,14 +93,16 @@ WITH changed AS (
     UPDATE jobs j SET
         spec = CASE WHEN j.array_id IS NULL THEN r.spec ELSE r.own END,
         name = CASE WHEN j.array_id IS NULL OR r.own ? 'name' THEN s.name ELSE j.name END,
-        queue = s.queue, priority = s.priority, tags = s.tags, meta = s.meta, max_attempts = s.max_attempts,
+        queue = s.queue, priority = s.priority, tags = s.tags, meta = s.meta,
+        -- a retry may have raised it beyond what was asked
+        max_attempts = CASE WHEN r.attempts THEN s.max_attempts ELSE j.max_attempts END,
         start_at = CASE WHEN r.moved THEN d.due ELSE j.start_at END,
         state = CASE WHEN j.state IN ('PENDING', 'QUEUED') THEN
                     CASE WHEN j.waiting_for > 0 OR (CASE WHEN r.moved THEN d.due ELSE j.start_at END) > now()
                          THEN 'PENDING' ELSE 'QUEUED' END
                 ELSE j.state END,
         actor = %(actor)s, version = j.version + 1
-    FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (id uuid, spec jsonb, own jsonb, moved boolean),
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (id uuid, spec jsonb, own jsonb, moved boolean, attempts boolean),
         {READ_SPEC.format(spec="r.spec")}
     WHERE j.id = r.id
     RETURNING j.*, r.moved
@@ -110,6 +117,9 @@ WITH changed AS (
 SELECT id, state, version FROM changed
 """
 
+
+MAX_JOBS = 10 * MAX_BULK
+"""Most jobs that one request can act on, where it names arrays."""
 
 R = TypeVar("R", CancelResult, RetryResult, DeleteResult, UpdateResult)
 
@@ -132,12 +142,32 @@ class _Selected:
 
     def results(self, make: Callable[[str, Row | None], R]) -> list[R]:
         """One result per id; of an array one for all of its jobs."""
-        return [
-            summed(text, [make(str(uid), self.rows[uid]) for uid in uids])
-            if text in self.arrays
-            else make(text, self.rows.get(uids[0]) if uids else None)
-            for text, uids in self.ids
-        ]
+        sums: dict[UUID, R] = {}  # an array may be named again and again, in many spellings
+        results: list[R] = []
+        for text, uids in self.ids:
+            if text in self.arrays:
+                if uids[0] not in sums:
+                    sums[uids[0]] = summed(text, [make(str(uid), self.rows[uid]) for uid in uids])
+                results.append(sums[uids[0]].model_copy(update={"job_id": text}))
+            else:
+                results.append(make(text, self.rows.get(uids[0]) if uids else None))
+        return results
+
+
+class Repeated(Exception):
+    """Two changes to one job in one request: which of them counts cannot be known."""
+
+    def __init__(self, text: str, job_id: str) -> None:
+        self.why = f"{text!r} names job {job_id} again: put all changes to a job into one item"
+        super().__init__(self.why)
+
+
+class TooMany(Exception):
+    """The arrays that are named have too many jobs for one request."""
+
+    def __init__(self, count: int) -> None:
+        self.why = f"these are {count:,} jobs in all; {MAX_JOBS:,} at most in one request: name fewer arrays"
+        super().__init__(self.why)
 
 
 class Actions(Database):
@@ -194,6 +224,8 @@ class Actions(Database):
             ready = [uid for uid, row in chosen.rows.items() if JobState(row["state"]) in TERMINAL | NOT_STARTED]
             after: dict[UUID, JobState] = {}
             if ready:
+                # the jobs that these wait for are held still, so that none ends unseen in between
+                await connection.execute(_HOLD_PARENTS, [ready])
                 cursor = await connection.execute(_RETRY, {"ids": ready, "actor": actor})
                 after = {row["id"]: JobState(row["state"]) for row in await cursor.fetchall()}
                 await connection.execute(_TICKETS_OF, [[uid for uid, state in after.items()]])
@@ -264,6 +296,10 @@ class Actions(Database):
 
         Returns:
             One result per id or item, in their order; with a filter that names no state, those that have not started.
+
+        Raises:
+            Repeated: Two items are for the same job.
+            TooMany: The arrays have too many jobs for one request.
         """
         selection = Selection.model_construct(
             ids=[item.id for item in order.items] or order.ids, filter=order.filter, cursor=order.cursor
@@ -271,11 +307,19 @@ class Actions(Database):
 
         async def work(connection: psycopg.AsyncConnection[Row]) -> UpdateAnswer:
             chosen = await _select(
-                connection, owner, selection, NOT_STARTED, more=f", j.version, {SPEC} AS spec, j.spec AS own"
+                connection,
+                owner,
+                selection,
+                NOT_STARTED,
+                more=f", j.version, j.max_attempts, {SPEC} AS spec, j.spec AS own",
             )
             results: dict[UUID, UpdateResult] = {}
             rows: list[dict[str, Any]] = []
-            items = {uid: item for item, (_, uids) in zip(order.items, chosen.ids, strict=False) for uid in uids}
+            items: dict[UUID, JobUpdate] = {}
+            for each, (text, uids) in zip(order.items, chosen.ids, strict=False):
+                if repeated := items.keys() & set(uids):
+                    raise Repeated(text, str(min(repeated)))
+                items.update(dict.fromkeys(uids, each))
             for uid, row in chosen.rows.items():
                 item = items.get(uid)
                 changes = item.changes if item is not None else order.changes
@@ -342,7 +386,14 @@ async def _select(
             next=encode_cursor(last) if len(ids) == MAX_BULK else None,
         )
     uids = [(text, to_uuid(text)) for text in order.ids]
-    wanted_ids = [uid for _, uid in uids if uid is not None]
+    wanted_ids = list(dict.fromkeys(uid for _, uid in uids if uid is not None))
+    owned = "(%(owner)s::text IS NULL OR j.owner = %(owner)s)"
+    sizes = await connection.execute(
+        f"SELECT coalesce(sum(j.size), 0) AS n FROM arrays j WHERE j.id = ANY(%(ids)s) AND {owned}",
+        {"ids": wanted_ids, "owner": owner},
+    )
+    if (size := await sizes.fetchone()) is not None and size["n"] > MAX_JOBS:
+        raise TooMany(size["n"])
     # The jobs of arrays are looked up first: where a row is locked by a join, and someone else changes it at that very
     # moment, Postgres looks whether it still matches, finds no partner for it, and leaves it out.
     cursor = await connection.execute("SELECT c.id FROM jobs c WHERE c.array_id = ANY(%s)", [wanted_ids])
@@ -358,12 +409,13 @@ async def _select(
     for row in rows:
         if row["array_id"] is not None:
             children.setdefault(row["array_id"], []).append((row["array_index"], row["id"]))
+    members = {array: [uid for _, uid in sorted(jobs)] for array, jobs in children.items()}
     chosen: list[tuple[str, list[UUID]]] = []
     arrays: set[str] = set()
     for text, uid in uids:
         if uid is not None and uid not in found and uid in children:
             arrays.add(text)
-            chosen.append((text, [child for _, child in sorted(children[uid])]))
+            chosen.append((text, members[uid]))
         else:
             chosen.append((text, [] if uid is None else [uid]))
     return _Selected(ids=chosen, rows=found, arrays=arrays)
@@ -416,10 +468,11 @@ def _changed(
         return result(UpdateOutcome.INVALID, why), None
     spec = asked.model_dump(mode="json")
     moved = bool({"start_at", "start_in"} & changes.model_fields_set)
-    if spec == row["spec"] and not moved:
+    attempts = "max_attempts" in changes.model_fields_set
+    if spec == row["spec"] and not moved and not (attempts and asked.max_attempts != row["max_attempts"]):
         return result(UpdateOutcome.UNCHANGED), None
     # of a job of an array only what is its own is kept: the rest stays shared
     own = {**row["own"], **{name: value for name, value in spec.items() if value != row["spec"].get(name)}}
     if "name" in changes.model_fields_set:
         own["name"] = spec["name"]
-    return result(UpdateOutcome.UPDATED), {"spec": spec, "own": own, "moved": moved}
+    return result(UpdateOutcome.UPDATED), {"spec": spec, "own": own, "moved": moved, "attempts": attempts}

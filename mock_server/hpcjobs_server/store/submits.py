@@ -20,7 +20,7 @@ from hpcjobs_server.store.rows import FROM, INFO, SPEC, to_info
 
 
 class KeyReused(Exception):
-    """The same submission key came with another body."""
+    """The same submission key came with another body, or some of its jobs were deleted since."""
 
 
 class BadDependency(Exception):
@@ -186,10 +186,11 @@ class Submits(Database):
             if len(rows) == len(specs):
                 by_id = {row["id"]: row for row in rows}
                 return _new_jobs([by_id[uid] for uid in new.ids]), True
-            # it came before; what is refused now takes back what of it was inserted
+            if rows:  # not these jobs, or not all of them any more: what was inserted now is taken back
+                raise KeyReused
             cursor = await connection.execute(
                 "SELECT id, state, submit_key, digest, created_at FROM jobs WHERE owner = %s AND submit_key = ANY(%s)",
-                [owner, keys],
+                [owner, [*keys, f"{key}/{len(specs)}"]],
             )
             by_key = {row["submit_key"]: row for row in await cursor.fetchall()}
             known = [by_key.get(one) for one in keys]
@@ -198,7 +199,7 @@ class Submits(Database):
                 for row, digest in zip(known, new.digests, strict=True)
                 if row is not None and bytes(row["digest"]) == digest
             ]
-            if len(old) < len(specs):
+            if len(old) < len(specs) or len(by_key) > len(specs):
                 raise KeyReused
             return _new_jobs(old), False
 
@@ -250,6 +251,8 @@ class Submits(Database):
         children = await self.all(
             "SELECT id, state, created_at FROM jobs WHERE array_id = %s ORDER BY array_index", [rows[0]["id"]]
         )
+        if not children:  # they were all deleted in this very moment
+            raise KeyReused
         return _new_jobs(children).model_copy(update={"array": _array_info(rows)}), new
 
     async def array(self, owner: str | None, array_id: str) -> ArrayInfo | None:

@@ -73,7 +73,7 @@ UPDATE jobs j SET attempt = attempt + 1, worker_id = %(worker)s, started_at = no
 WHERE id = %(id)s AND attempt = %(attempt)s
   AND (state = 'QUEUED' OR (state = 'PENDING' AND waiting_for = 0 AND start_at <= now()))
   AND (expires_at IS NULL OR expires_at > now())
-  AND (%(admitted)s OR NOT EXISTS (
+  AND (j.queue = %(admitted)s OR NOT EXISTS (
       SELECT 1 FROM queues q WHERE q.name = j.queue AND (q.paused OR q.max_running IS NOT NULL)))
 RETURNING attempt, owner, {SPEC} AS spec, array_id, array_index, item,
     (SELECT a.size FROM arrays a WHERE a.id = j.array_id) AS array_size,
@@ -96,15 +96,18 @@ WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s AND state
 # it is of no use.
 _FINISH = f"""
 WITH locked AS MATERIALIZED (
-    SELECT id FROM jobs WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+    -- as they are once they are locked: one may have been asked to stop in this very moment
+    SELECT id, attempt, max_attempts, cancel_requested_at, retry_on, backoff, worker_id
+    FROM jobs WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
 ), told AS (
     SELECT a.*, a.state = 'FAILED' AND j.attempt < j.max_attempts AND j.cancel_requested_at IS NULL
                 AND (j.retry_on IS NULL OR a.exit_code = ANY(j.retry_on)) AS again,
-           j.backoff > 0 AS later, now() + make_interval(secs => least(3600, j.backoff * 2 ^ (a.attempt - 1))) AS then
+           j.backoff > 0 AS later,
+           now() + make_interval(secs => least(3600, j.backoff * 2 ^ least(a.attempt - 1, 60))) AS then
     FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[],
                 %(cpu)s::float8[], %(memory)s::bigint[], %(own)s::boolean[])
         a (id, attempt, state, reason, exit_code, cpu_seconds, peak_memory, own_error)
-    JOIN locked ON locked.id = a.id JOIN jobs j ON j.id = a.id
+    JOIN locked j ON j.id = a.id
     WHERE j.attempt = a.attempt AND j.worker_id = %(worker)s
 ), ended AS (
     UPDATE jobs j SET
@@ -302,7 +305,7 @@ class Work(Database):
             worker: The worker.
             queue: The queue that the ticket names.
         """
-        parameters = {"id": UUID(job_id), "attempt": attempt, "worker": worker, "admitted": False}
+        parameters = {"id": UUID(job_id), "attempt": attempt, "worker": worker, "admitted": None}
         rows = await self.all(_CLAIM, parameters)
         if not rows and queue is not None:
             async with self.connection() as connection, connection.transaction():
@@ -313,7 +316,7 @@ class Work(Database):
                     running = await (await connection.execute(_RUNNING, {"queue": queue})).fetchone()
                     if running is None or running["n"] >= limits["max_running"]:
                         return None
-                rows = await (await connection.execute(_CLAIM, {**parameters, "admitted": True})).fetchall()
+                rows = await (await connection.execute(_CLAIM, {**parameters, "admitted": queue})).fetchall()
         if not rows:
             return None
         row = rows[0]

@@ -200,6 +200,9 @@ BEGIN
     DELETE FROM attempts USING old_rows o WHERE attempts.job_id = o.id;
     DELETE FROM dependencies USING old_rows o WHERE dependencies.job_id = o.id;
     INSERT INTO removals (job_id) SELECT id FROM old_rows WHERE attempt > 0 ON CONFLICT DO NOTHING;
+    -- one after the other: of two that delete the last jobs of an array, each would see those of the other one
+    PERFORM 1 FROM arrays a WHERE a.id IN (SELECT array_id FROM old_rows WHERE array_id IS NOT NULL)
+        ORDER BY a.id FOR UPDATE;
     DELETE FROM arrays a WHERE a.id IN (SELECT DISTINCT array_id FROM old_rows WHERE array_id IS NOT NULL)
         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.array_id = a.id);
     RETURN NULL;
