@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpcjobs import live, operations
-from hpcjobs.handles import AsyncJob, Job, R_co, as_completed, changes_of
+from hpcjobs.handles import AsyncJob, Job, R_co, as_they_end, changes_of
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, Progress
 from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
+from hpcjobs.wording import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,7 +53,7 @@ class _Array(Generic[S, H_co]):
     @property
     def jobs(self) -> list[H_co]:
         """Handles to its jobs, in the order of their indexes."""
-        return list(self._jobs)
+        return Listed(self._jobs)
 
     @property
     def counts(self) -> dict[JobState, int]:
@@ -67,7 +68,7 @@ class _Array(Generic[S, H_co]):
     @property
     def failed(self) -> list[H_co]:
         """Those of its jobs that are known not to have ended well: FAILED or CANCELLED."""
-        return [job for job in self._jobs if job.done and job.state is not JobState.FINISHED]
+        return Listed(job for job in self._jobs if job.done and job.state is not JobState.FINISHED)
 
     @property
     def progress(self) -> Progress:
@@ -417,14 +418,15 @@ class _Results(Iterator[R_co]):
 
     def __init__(self, jobs: Sequence[Job[R_co]], timeout: float | None) -> None:
         self._jobs = iter(jobs)
-        self._ended = as_completed(jobs, timeout)
+        # One display for all. On a terminal the caller's own prints would come in between, so that there is none.
+        self._ended = as_they_end(jobs, timeout, progress=live.in_notebook())
 
     def __next__(self) -> R_co:
         job = next(self._jobs)
         while not job.done:
             if next(self._ended, None) is None:  # the time is over
                 return job.result(0, progress=False)
-        return job.result()
+        return job.result(progress=False)
 
 
 class _AsyncResults(AsyncIterator[R_co]):
@@ -432,7 +434,8 @@ class _AsyncResults(AsyncIterator[R_co]):
 
     def __init__(self, jobs: Sequence[AsyncJob[R_co]], timeout: float | None) -> None:
         self._jobs = iter(jobs)
-        self._ended = as_completed(jobs, timeout)
+        # One display for all. On a terminal the caller's own prints would come in between, so that there is none.
+        self._ended = as_they_end(jobs, timeout, progress=live.in_notebook())
 
     async def __anext__(self) -> R_co:
         job = next(self._jobs, None)
@@ -441,4 +444,4 @@ class _AsyncResults(AsyncIterator[R_co]):
         while not job.done:
             if await anext(self._ended, None) is None:
                 return await job.result(0, progress=False)
-        return await job.result()
+        return await job.result(progress=False)

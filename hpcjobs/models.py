@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import enum
 import math
 import re
@@ -458,8 +459,10 @@ def problems_of(error: ValidationError, allowed: Mapping[str, Any]) -> list[tupl
         field = ".".join(parts) or ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            names = ", ".join(sorted(name for name in allowed if name != "resources"))
-            message = f"there is no such field; the fields are {names}"
+            names = sorted(name for name in allowed if name != "resources")
+            [meant] = difflib.get_close_matches(str(item["loc"][-1]), names, n=1) or [""]
+            hint = f"did you mean {meant}? The" if meant else "the"
+            message = f"there is no such field; {hint} fields are {', '.join(names)}"
         problems.setdefault(field, message)
     return list(problems.items())
 
@@ -632,6 +635,9 @@ class CancelResult(_Told):
 
     def __bool__(self) -> bool:
         raise TypeError("a CancelResult has no truth value; ask .accepted, .confirmed or .outcome")
+
+    def __repr__(self) -> str:
+        return f"<CancelResult {self}>"
 
     def __str__(self) -> str:
         shown = f" ({self.after or self.before})" if self.after or self.before else ""
