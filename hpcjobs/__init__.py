@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         NotCancelled,
         NotFound,
         OutputError,
+        OutputNotFound,
         PermissionDenied,
         RateLimited,
         RemoteError,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
         TokenInfo,
         When,
     )
+    from hpcjobs.readers import AsyncFile
     from hpcjobs.records import AttemptInfo, Change, History, QueueInfo
     from hpcjobs.retrying import RetryPolicy
 
@@ -93,6 +95,7 @@ __all__ = [
     "Action",
     "ArrayInfo",
     "AsyncClient",
+    "AsyncFile",
     "AsyncJob",
     "AsyncJobArray",
     "AttemptInfo",
@@ -132,6 +135,7 @@ __all__ = [
     "NotFound",
     "OutputError",
     "OutputFile",
+    "OutputNotFound",
     "PermissionDenied",
     "Progress",
     "QueueInfo",
@@ -197,6 +201,7 @@ _HOMES = {
         "TokenInfo",
         "When",
     ),
+    "readers": ("AsyncFile",),
     "records": ("AttemptInfo", "Change", "History", "QueueInfo"),
     "retrying": ("RetryPolicy",),
 }

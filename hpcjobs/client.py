@@ -159,7 +159,13 @@ class Client(_Client[Session]):
 
     @overload
     def submit(
-        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+        self,
+        command: Command,
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job: ...
 
     @overload
@@ -176,6 +182,7 @@ class Client(_Client[Session]):
         args: Mapping[str, Any] | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> Job[Any]: ...
 
@@ -207,6 +214,7 @@ class Client(_Client[Session]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
+        progress: bool | None = None,
         **keywords: Any,
     ) -> Job[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
@@ -219,7 +227,8 @@ class Client(_Client[Session]):
             args: The arguments of the task, by name.
             python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
                 the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
-            inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
+            inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
+                ``{name in the folder: path}``. Only what the service lacks is sent.
             name: A name for people.
             tags: Words to find the job by.
             cores: Processor cores; 1 unless said otherwise.
@@ -241,6 +250,7 @@ class Client(_Client[Session]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **keywords: With a function its arguments by name; where one is named like an option here, bind it with
                 ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
@@ -249,18 +259,21 @@ class Client(_Client[Session]):
 
         Raises:
             InvalidSpec: The job cannot be asked for; says what is wrong and what is allowed. Nothing was sent.
-            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent; or a
+                pattern means nothing.
             Conflict: The key was used for another job.
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        order = submitting.submit(
+        order = functools.partial(
+            submitting.submit,
             self.service,
             command,
             arguments,
             keywords,
             inputs=inputs,
             key=key,
+            progress=progress,
             python=python,
             task=task,
             args=args,
@@ -284,7 +297,7 @@ class Client(_Client[Session]):
             stderr=stderr,
             meta=meta,
         )
-        info = self._session.run(order)
+        info = self._session.transfer(order, progress)
         return Job(self._session, info)
 
     def job(self, job_id: str) -> Job[Any]:
@@ -423,15 +436,21 @@ class Client(_Client[Session]):
         return self._session.run(order)
 
     def submit_many(
-        self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
+        self,
+        specs: Iterable[Command | Mapping[str, Any]],
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
     ) -> list[Job[Any]]:
         """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
 
         Args:
             specs: One per job: a command, a ``JobSpec``, or the fields of one as a dict. In ``after`` a number stands
                 for another job of this call.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes the jobs twice.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
 
         Returns:
             Handles to the jobs, in the order of the specs.
@@ -442,7 +461,8 @@ class Client(_Client[Session]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
         """
         asked = _many_asked(specs)
-        infos = self._session.run(operations.submit_many(self.service, asked, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_many, self.service, asked, inputs=inputs, key=key)
+        infos = self._session.transfer(submit, progress)
         return Listed(Job(self._session, info) for info in infos)
 
     def submit_array(
@@ -453,6 +473,7 @@ class Client(_Client[Session]):
         array: int | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray:
         """Submit an array in one call: many jobs of one spec.
@@ -465,8 +486,9 @@ class Client(_Client[Session]):
             command: As for :meth:`submit`.
             over: One job per item; anything JSON.
             array: How many jobs, in place of ``over``.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -482,7 +504,8 @@ class Client(_Client[Session]):
             >>> sweep = client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
-        info, jobs = self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
+        info, jobs = self._session.transfer(submit, progress)
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
     @overload
@@ -493,6 +516,7 @@ class Client(_Client[Session]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray[R]: ...
 
@@ -504,6 +528,7 @@ class Client(_Client[Session]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray[R]: ...
 
@@ -514,6 +539,7 @@ class Client(_Client[Session]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> JobArray[Any]:
         """Call a function once per item, each call a job of its own; one array, submitted in one call.
@@ -524,6 +550,7 @@ class Client(_Client[Session]):
             python: The Python that runs the function, as for :meth:`submit`.
             inputs: Files for the folder of each job.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -540,10 +567,17 @@ class Client(_Client[Session]):
             >>> [result for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
-        order = submitting.submit_map(
-            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        order = functools.partial(
+            submitting.submit_map,
+            self.service,
+            function,
+            iterables,
+            python=python,
+            inputs=inputs,
+            key=key,
+            options=options,
         )
-        info, jobs = self._session.run(order)
+        info, jobs = self._session.transfer(order, progress)
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
     def array(self, array_id: str) -> JobArray[Any]:
@@ -896,7 +930,13 @@ class AsyncClient(_Client[AsyncSession]):
 
     @overload
     async def submit(
-        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+        self,
+        command: Command,
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
+        **options: Unpack[JobOptions],
     ) -> AsyncJob: ...
 
     @overload
@@ -915,6 +955,7 @@ class AsyncClient(_Client[AsyncSession]):
         args: Mapping[str, Any] | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJob[Any]: ...
 
@@ -946,6 +987,7 @@ class AsyncClient(_Client[AsyncSession]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
+        progress: bool | None = None,
         **keywords: Any,
     ) -> AsyncJob[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
@@ -958,7 +1000,8 @@ class AsyncClient(_Client[AsyncSession]):
             args: The arguments of the task, by name.
             python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
                 the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
-            inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
+            inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
+                ``{name in the folder: path}``. Only what the service lacks is sent.
             name: A name for people.
             tags: Words to find the job by.
             cores: Processor cores; 1 unless said otherwise.
@@ -980,6 +1023,7 @@ class AsyncClient(_Client[AsyncSession]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **keywords: With a function its arguments by name; where one is named like an option here, bind it with
                 ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
@@ -988,18 +1032,21 @@ class AsyncClient(_Client[AsyncSession]):
 
         Raises:
             InvalidSpec: The job cannot be asked for; says what is wrong and what is allowed. Nothing was sent.
-            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent.
+            InputError: An input is missing, not a file, too large, badly named, or changed while it was sent; or a
+                pattern means nothing.
             Conflict: The key was used for another job.
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        order = submitting.submit(
+        order = functools.partial(
+            submitting.submit,
             self.service,
             command,
             arguments,
             keywords,
             inputs=inputs,
             key=key,
+            progress=progress,
             python=python,
             task=task,
             args=args,
@@ -1023,7 +1070,7 @@ class AsyncClient(_Client[AsyncSession]):
             stderr=stderr,
             meta=meta,
         )
-        info = await self._session.run(order)
+        info = await self._session.transfer(order, progress)
         return AsyncJob(self._session, info)
 
     async def job(self, job_id: str) -> AsyncJob[Any]:
@@ -1162,15 +1209,21 @@ class AsyncClient(_Client[AsyncSession]):
         return await self._session.run(order)
 
     async def submit_many(
-        self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
+        self,
+        specs: Iterable[Command | Mapping[str, Any]],
+        *,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
     ) -> list[AsyncJob[Any]]:
         """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
 
         Args:
             specs: One per job: a command, a ``JobSpec``, or the fields of one as a dict. In ``after`` a number stands
                 for another job of this call.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes the jobs twice.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
 
         Returns:
             Handles to the jobs, in the order of the specs.
@@ -1181,7 +1234,8 @@ class AsyncClient(_Client[AsyncSession]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
         """
         asked = _many_asked(specs)
-        infos = await self._session.run(operations.submit_many(self.service, asked, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_many, self.service, asked, inputs=inputs, key=key)
+        infos = await self._session.transfer(submit, progress)
         return Listed(AsyncJob(self._session, info) for info in infos)
 
     async def submit_array(
@@ -1192,6 +1246,7 @@ class AsyncClient(_Client[AsyncSession]):
         array: int | None = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray:
         """Submit an array in one call: many jobs of one spec.
@@ -1204,8 +1259,9 @@ class AsyncClient(_Client[AsyncSession]):
             command: As for :meth:`submit`.
             over: One job per item; anything JSON.
             array: How many jobs, in place of ``over``.
-            inputs: Files for the folder of each job.
+            inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -1221,7 +1277,8 @@ class AsyncClient(_Client[AsyncSession]):
             >>> sweep = await client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
         order = _array_asked(command, over, array, options)
-        info, jobs = await self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
+        submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
+        info, jobs = await self._session.transfer(submit, progress)
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
     @overload
@@ -1232,6 +1289,7 @@ class AsyncClient(_Client[AsyncSession]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray[R]: ...
 
@@ -1243,6 +1301,7 @@ class AsyncClient(_Client[AsyncSession]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray[R]: ...
 
@@ -1253,6 +1312,7 @@ class AsyncClient(_Client[AsyncSession]):
         python: Python = None,
         inputs: Inputs = None,
         key: str | None = None,
+        progress: bool | None = None,
         **options: Unpack[JobOptions],
     ) -> AsyncJobArray[Any]:
         """Call a function once per item, each call a job of its own; one array, submitted in one call.
@@ -1263,6 +1323,7 @@ class AsyncClient(_Client[AsyncSession]):
             python: The Python that runs the function, as for :meth:`submit`.
             inputs: Files for the folder of each job.
             key: A submission key of your own; the same key never makes a second array.
+            progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **options: As for :meth:`submit`.
 
         Returns:
@@ -1279,10 +1340,17 @@ class AsyncClient(_Client[AsyncSession]):
             >>> [result async for result in squares.results()]  # doctest: +SKIP
             [0, 1, 4, 9, 16]
         """
-        order = submitting.submit_map(
-            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        order = functools.partial(
+            submitting.submit_map,
+            self.service,
+            function,
+            iterables,
+            python=python,
+            inputs=inputs,
+            key=key,
+            options=options,
         )
-        info, jobs = await self._session.run(order)
+        info, jobs = await self._session.transfer(order, progress)
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
     async def array(self, array_id: str) -> AsyncJobArray[Any]:

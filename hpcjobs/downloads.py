@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hpcjobs.bodies import OnBytes
-from hpcjobs.errors import JobNotFound, NotFound, OutputError
+from hpcjobs.bodies import OnBytes, OnFile, Tally
+from hpcjobs.errors import JobNotFound, NotFound, OutputError, OutputNotFound
 from hpcjobs.models import OutputFile, check_file_name
 from hpcjobs.protocol import Op, run
 from hpcjobs.services.base import FileChunk, Service
@@ -22,6 +22,9 @@ R = TypeVar("R")
 
 PIECE = 8 << 20
 """Bytes that are asked for at a time."""
+
+BLOCK = 1 << 20
+"""Bytes that are read at a time to be checked."""
 
 FRESH_STARTS = 3
 """How often a file that changes while it is fetched is begun anew."""
@@ -38,7 +41,8 @@ def download(
     """Fetch the files of a job into a folder.
 
     A file appears under its name only when it is complete. What was fetched before an interruption is kept in a hidden
-    ``.part`` file, and the next call goes on from there if the job's file is still the same.
+    ``.part`` file, and the next call goes on from there if the job's file is still the same. Where the service tells
+    the sum of a file, what has come is checked against it.
 
     Args:
         service: Where the job is.
@@ -46,7 +50,7 @@ def download(
         target: The folder; it is made.
         patterns: Which files: names, folders, or patterns with ``*``. Where there are none: all but the inputs that
             the job has not changed.
-        on_bytes: Told how much of a file is there.
+        on_bytes: Told how far it is.
 
     Returns:
         The paths of the files, in the service's order.
@@ -61,9 +65,11 @@ def download(
     chosen = [(item, _place(folder, item.path)) for item in _choose(listed, patterns)]
     yield from _local(str(folder), partial(folder.mkdir, parents=True, exist_ok=True))
     paths: list[Path] = []
+    tally = Tally("fetch", files=len(chosen), size=sum(item.size for item, _ in chosen), on_bytes=on_bytes)
     for item, path in chosen:
         part = yield from _local(item.path, partial(_Part.find, folder, item.path, path))
-        yield from _fetch(service, job_id, item.path, path, part, on_bytes)
+        size = yield from _fetch(service, job_id, item, path, part, tally)
+        tally.whole(item.path, size)
         paths.append(path)
     return paths
 
@@ -80,8 +86,7 @@ def _choose(listed: Sequence[OutputFile], patterns: Sequence[str]) -> list[Outpu
             if item.path == plain or item.path.startswith(f"{plain}/") or fnmatch.fnmatchcase(item.path, pattern)
         }
         if not fits:
-            names = ", ".join(item.path for item in listed[:10]) + (", ..." if len(listed) > 10 else "")
-            raise OutputError(pattern, f"the job has no such file; it has {names or 'none'}")
+            raise OutputNotFound(pattern, [item.path for item in listed])
         wanted |= fits
     return [item for item in listed if item.path in wanted]
 
@@ -94,31 +99,41 @@ def _place(folder: Path, name: str) -> Path:
         raise OutputError(name, f"{error}; it was not stored") from None
 
 
-def _fetch(service: Service, job_id: str, name: str, path: Path, part: _Part, on_bytes: OnBytes | None) -> Op[None]:  # noqa: PLR0917
-    """Fetch one file, piece by piece, from where ``part`` ends."""
+def _fetch(  # noqa: PLR0917 - called in one place only
+    service: Service, job_id: str, item: OutputFile, path: Path, part: _Part, on_file: OnFile
+) -> Op[int]:
+    """Fetch one file, piece by piece, from where ``part`` ends; returns its size."""
+    name, total = item.path, item.size
     fresh_starts = 0
     while True:
         try:
-            chunk = yield from service.file(job_id, name, offset=part.size, length=PIECE)
+            # The last piece brings the sum along; the others must not make the service read the file.
+            last = part.size + PIECE >= total
+            chunk = yield from service.file(job_id, name, offset=part.size, length=PIECE, summed=last)
         except JobNotFound:
             raise
         except NotFound as error:
             raise OutputError(name, "is gone; the job has removed it") from error
+        total = chunk.total
         if not part.goes_on(chunk):
-            part = yield from _local(name, part.anew)
-            fresh_starts += 1
+            part, fresh_starts = (yield from _local(name, part.anew)), fresh_starts + 1
             if fresh_starts > FRESH_STARTS:
                 raise OutputError(name, "changes while it is fetched; wait until the job has ended")
             if chunk.offset != 0:
                 continue
         part = yield from _local(name, partial(part.add, chunk))
-        if on_bytes is not None:
-            on_bytes(name, part.size, chunk.total)
-        if part.size == chunk.total:
+        on_file(name, part.size, total)
+        if part.size < total:
+            if not chunk.data:
+                raise OutputError(name, f"ends after {part.size:,} of {total:,} bytes; try again")
+            continue
+        if not chunk.sha256 or (yield from _local(name, part.sha256)) == chunk.sha256:
             break
-        if not chunk.data:
-            raise OutputError(name, f"ends after {part.size:,} of {chunk.total:,} bytes; try again")
+        part, fresh_starts = (yield from _local(name, part.anew)), fresh_starts + 1
+        if fresh_starts > FRESH_STARTS:
+            raise OutputError(name, "does not arrive as the service has it: its SHA-256 is another; try again")
     yield from _local(name, partial(part.finish, path))
+    return total
 
 
 class _Part:
@@ -166,6 +181,14 @@ class _Part:
             file.seek(self.size)
             file.write(chunk.data)
         return part
+
+    def sha256(self) -> str:
+        """The sum of what is here."""
+        digest = hashlib.sha256()
+        with self._path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
 
     def finish(self, path: Path) -> None:
         """Give the file its name."""

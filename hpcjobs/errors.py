@@ -7,6 +7,7 @@
     ├── InvalidSpec            a job that cannot be asked for (also a ValueError)
     ├── InputError             an input file that is missing, too large, badly named or changed while it was sent
     ├── OutputError            an output that cannot be stored here (a name that leaves the folder, a broken transfer)
+    │   └── OutputNotFound         there is no such file; names those that there are (also a FileNotFoundError)
     ├── Unsupported            the service has no such action; says what to do instead
     ├── TransportError         no answer came
     │   ├── NoService          nothing listens at the address
@@ -42,6 +43,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from errno import ENOENT
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -108,6 +110,22 @@ class OutputError(HpcjobsError):
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         super().__init__(f"output {name!r}: {problem}")
+
+
+class OutputNotFound(OutputError, FileNotFoundError):
+    """The job has no such file.
+
+    Attributes:
+        name: What was asked for.
+        there: The names of the files that the job has.
+    """
+
+    errno = ENOENT  # of an OSError it would be None, because this one is not made from a number and a text
+
+    def __init__(self, name: str, there: Sequence[str]) -> None:
+        self.there = tuple(there)
+        shown = ", ".join(self.there[:10]) + (", ..." if len(self.there) > 10 else "")
+        super().__init__(name, f"the job has no such file; it has {shown or 'none'}")
 
 
 class Unsupported(HpcjobsError):

@@ -6,8 +6,9 @@ asks.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
     from hpcjobs.cancelling import Learn
     from hpcjobs.models import CancelResult, OutputFile, Progress
+    from hpcjobs.readers import AsyncFile
     from hpcjobs.records import History
 
 Stream = Literal["stdout", "stderr"]
@@ -367,22 +369,79 @@ class Job(_Handle[Session], Generic[R_co]):
         """
         return self._session.run(self._session.service.files(self.id))
 
-    def download(self, target: str | os.PathLike[str] = ".", *patterns: str) -> list[Path]:
+    def download(
+        self, target: str | os.PathLike[str] = ".", *patterns: str, progress: bool | None = None
+    ) -> list[Path]:
         """Fetch the job's files into a folder; one that was broken off goes on where it was.
 
         Args:
             target: The folder; it is made where it does not exist.
             *patterns: Only files that match one of these, such as ``"*.csv"``.
+            progress: Whether files that take a while are shown as they come. None: in a notebook and on a terminal.
 
         Returns:
             The paths of the files.
 
         Raises:
-            OutputError: A file cannot be stored here, or its name would leave the folder.
+            OutputError: A file cannot be stored here, its name would leave the folder, or it does not arrive intact.
+            OutputNotFound: A pattern matches no file.
             JobNotFound: The service does not know the job.
             Unsupported: The service has no files.
         """
-        return self._session.run(operations.download(self._session.service, self.id, target, patterns=patterns))
+        fetch = functools.partial(operations.download, self._session.service, self.id, target, patterns=patterns)
+        return self._session.transfer(fetch, progress)
+
+    @overload
+    def open(
+        self,
+        path: str,
+        mode: Literal["r", "rt"] = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[str]: ...
+
+    @overload
+    def open(
+        self,
+        path: str,
+        mode: Literal["rb"],
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[bytes]: ...
+
+    def open(
+        self,
+        path: str,
+        mode: str = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """Open one of the job's files for reading, also while it runs; only what is read is fetched, nothing is stored.
+
+        Args:
+            path: The file's name in the job's folder.
+            mode: ``"r"`` for text or ``"rb"`` for bytes.
+            encoding: Of the text; None for UTF-8.
+            errors: What is done with bytes that are no such text, as in the built-in ``open()``.
+            newline: How ends of lines are read, as in the built-in ``open()``.
+
+        Returns:
+            A file that can be read, iterated over and sought in. It is read in the version that it had when it was
+            opened; where the job writes to it meanwhile, reading on raises ``OutputError``.
+
+        Raises:
+            OutputNotFound: The job has no such file; names those that there are. It is a ``FileNotFoundError`` too.
+            InvalidSpec: The mode is none for reading.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no files.
+        """
+        return self._session.open(self.id, path, mode=mode, encoding=encoding, errors=errors, newline=newline)
 
     def watch(self) -> Iterator[JobInfo]:
         """Hand out what is known of the job now, and again at every change until it has ended.
@@ -640,22 +699,79 @@ class AsyncJob(_Handle[AsyncSession], Generic[R_co]):
         """
         return await self._session.run(self._session.service.files(self.id))
 
-    async def download(self, target: str | os.PathLike[str] = ".", *patterns: str) -> list[Path]:
+    async def download(
+        self, target: str | os.PathLike[str] = ".", *patterns: str, progress: bool | None = None
+    ) -> list[Path]:
         """Fetch the job's files into a folder; one that was broken off goes on where it was.
 
         Args:
             target: The folder; it is made where it does not exist.
             *patterns: Only files that match one of these, such as ``"*.csv"``.
+            progress: Whether files that take a while are shown as they come. None: in a notebook and on a terminal.
 
         Returns:
             The paths of the files.
 
         Raises:
-            OutputError: A file cannot be stored here, or its name would leave the folder.
+            OutputError: A file cannot be stored here, its name would leave the folder, or it does not arrive intact.
+            OutputNotFound: A pattern matches no file.
             JobNotFound: The service does not know the job.
             Unsupported: The service has no files.
         """
-        return await self._session.run(operations.download(self._session.service, self.id, target, patterns=patterns))
+        fetch = functools.partial(operations.download, self._session.service, self.id, target, patterns=patterns)
+        return await self._session.transfer(fetch, progress)
+
+    @overload
+    async def open(
+        self,
+        path: str,
+        mode: Literal["r", "rt"] = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> AsyncFile[str]: ...
+
+    @overload
+    async def open(
+        self,
+        path: str,
+        mode: Literal["rb"],
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> AsyncFile[bytes]: ...
+
+    async def open(
+        self,
+        path: str,
+        mode: str = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> AsyncFile[Any]:
+        """Open one of the job's files for reading, also while it runs; only what is read is fetched, nothing is stored.
+
+        Args:
+            path: The file's name in the job's folder.
+            mode: ``"r"`` for text or ``"rb"`` for bytes.
+            encoding: Of the text; None for UTF-8.
+            errors: What is done with bytes that are no such text, as in the built-in ``open()``.
+            newline: How ends of lines are read, as in the built-in ``open()``.
+
+        Returns:
+            A file that can be read, iterated over and sought in. It is read in the version that it had when it was
+            opened; where the job writes to it meanwhile, reading on raises ``OutputError``.
+
+        Raises:
+            OutputNotFound: The job has no such file; names those that there are. It is a ``FileNotFoundError`` too.
+            InvalidSpec: The mode is none for reading.
+            JobNotFound: The service does not know the job.
+            Unsupported: The service has no files.
+        """
+        return await self._session.open(self.id, path, mode=mode, encoding=encoding, errors=errors, newline=newline)
 
     def watch(self) -> AsyncIterator[JobInfo]:
         """Hand out what is known of the job now, and again at every change until it has ended.

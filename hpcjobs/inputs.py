@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Union
 
-from hpcjobs.bodies import FileBody, OnBytes, Stamp, changed
+from hpcjobs.bodies import FileBody, OnBytes, OnFile, Stamp, Tally, changed
 from hpcjobs.errors import InputError, InvalidRequest, TooLarge
-from hpcjobs.models import InputFile, check_file_name
+from hpcjobs.folders import below, has_pattern, is_folder, matching, why_unreadable
+from hpcjobs.models import MAX_INPUTS, InputFile, check_file_name
 from hpcjobs.protocol import Op, run
 from hpcjobs.services.base import Service
+from hpcjobs.uploads import send_content
 
 PathLike = Union[str, "os.PathLike[str]"]
 Inputs = Union[PathLike, Sequence[PathLike], Mapping[str, PathLike], None]
-"""Files by path (each keeps its name), or ``{name in the job's folder: path}``."""
+"""Files, folders and patterns (each file keeps its name), or ``{name in the job's folder: path}``."""
 
 LARGE = 100_000_000
 """Bytes: before a file of this size is sent, the service is asked whether it would take it."""
+
+MOST_SUMS = 50_000
+"""Most files whose sums are kept in memory, so that an unchanged file is read once by a process."""
+
+_SETTLED = 2_000_000_000
+"""Nanoseconds: what was written to later than this before it was read may be written to again unnoticed."""
+
+_sums: dict[tuple[int, ...], str] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +56,27 @@ class LocalFile:
 def find_inputs(inputs: Inputs) -> list[LocalFile]:
     """Look at every input file.
 
+    A path that exists is taken as it stands, whatever is in its name; a folder brings every file below it. What does
+    not exist and has ``*``, ``?`` or ``[`` in it is a pattern, in which ``**`` stands for any folders.
+
     Args:
-        inputs: Paths, or ``{name: path}``. A relative path keeps its folders, any other keeps its base name.
+        inputs: Paths, or ``{name: path}``. A relative path keeps its folders, any other keeps its base name, or what
+            follows the folders in which a pattern begins. The name ``"."`` means the job's folder itself.
 
     Raises:
-        InputError: A file is missing, is not a regular file, cannot be read, or its name cannot be used.
+        InputError: A file is missing, is not a regular file, cannot be read, or its name cannot be used; a pattern
+            means nothing; a link leads out of its folder; there are too many files.
     """
     found: dict[str, LocalFile] = {}
     for given, path in _pairs(inputs):
-        file = _look(given, path)
-        if file.name in found:
-            raise InputError(file.name, f"named twice: {found[file.name].path} and {file.path}; use {{name: path}}")
-        found[file.name] = file
+        for file in _expanded(given, path):
+            other = found.setdefault(file.name, file)
+            if (other.stamp.device, other.stamp.inode) != (file.stamp.device, file.stamp.inode):
+                raise InputError(file.name, f"named twice: {other.path} and {file.path}; use {{name: path}}")
+            if len(found) > MAX_INPUTS:
+                raise InputError(
+                    str(path), f"makes more than {MAX_INPUTS:,} files; name fewer, or pack them into an archive"
+                )
     for name in found:
         for folder in PurePosixPath(name).parents:
             if str(folder) in found:
@@ -65,17 +84,25 @@ def find_inputs(inputs: Inputs) -> list[LocalFile]:
     return list(found.values())
 
 
-def hash_file(file: LocalFile) -> InputFile:
-    """Read a file and describe it by its content.
+def hash_file(file: LocalFile, on_file: OnFile | None = None) -> InputFile:
+    """Read a file and describe it by its content; one that has not changed since it was read is not read again.
 
     Raises:
         InputError: It cannot be read, or changed while it was read.
     """
-    digest = hashlib.sha256()
-    body = FileBody(file.path, file.name, file.stamp)
-    for block in body:
-        digest.update(block)
-    return InputFile(name=file.name, sha256=digest.hexdigest(), size=file.stamp.size, executable=file.executable)
+    key = _identity(file)
+    now = time.time_ns()
+    sha256 = _sums.get(key)
+    if sha256 is None:
+        digest = hashlib.sha256()
+        for block in FileBody(file.path, file.name, file.stamp, on_file):
+            digest.update(block)
+        sha256 = digest.hexdigest()
+        if now - max(key[-2:]) > _SETTLED:
+            while len(_sums) >= MOST_SUMS:
+                _sums.pop(next(iter(_sums)), None)
+            _sums[key] = sha256
+    return InputFile(name=file.name, sha256=sha256, size=file.stamp.size, executable=file.executable)
 
 
 def send_inputs(service: Service, files: Sequence[LocalFile], on_bytes: OnBytes | None = None) -> Op[list[InputFile]]:
@@ -84,32 +111,34 @@ def send_inputs(service: Service, files: Sequence[LocalFile], on_bytes: OnBytes 
     Args:
         service: Where they go.
         files: What ``find_inputs`` found.
-        on_bytes: Told how much of a file is there.
+        on_bytes: Told how far it is.
 
     Raises:
         InputError: A file cannot be read, is larger than the service takes, or changed while it was sent.
     """
     described: list[InputFile] = []
+    tally = Tally("read", files=len(files), size=sum(file.stamp.size for file in files), on_bytes=on_bytes)
     for file in files:
-        described.append((yield from run(partial(hash_file, file))))  # noqa: PERF401 - no yield in a comprehension
-    there: set[str] = set()
-    limit: int | None = None
-    for file, item in zip(files, described, strict=True):
-        if item.sha256 not in there and not (yield from service.has_input(item.sha256)):
-            if limit is None and item.size > LARGE:
-                limit = (yield from service.info()).max_input_bytes
-            if limit is not None and item.size > limit:
+        described.append((yield from run(partial(hash_file, file, tally))))
+        tally.whole(file.name, file.stamp.size)
+    contents = {item.sha256: (file, item) for file, item in zip(reversed(files), reversed(described), strict=True)}
+    missing = yield from service.missing_inputs(list(reversed(contents)))
+    wanted = [contents[sha256] for sha256 in missing if sha256 in contents]
+    if any(item.size > LARGE for _, item in wanted):
+        limit = (yield from service.info()).max_input_bytes
+        for _, item in wanted:
+            if item.size > limit:
                 raise _too_large(item, limit)
-            yield from _send(service, file, item, on_bytes)
-        elif on_bytes is not None:
-            on_bytes(item.name, item.size, item.size)
-        there.add(item.sha256)
+    tally = Tally("send", files=len(wanted), size=sum(item.size for _, item in wanted), on_bytes=on_bytes)
+    for file, item in wanted:
+        yield from _send(service, file, item, tally)
+        tally.whole(item.name, item.size)
     return described
 
 
-def _send(service: Service, file: LocalFile, item: InputFile, on_bytes: OnBytes | None) -> Op[None]:
+def _send(service: Service, file: LocalFile, item: InputFile, on_file: OnFile) -> Op[None]:
     try:
-        yield from service.send_input(item.sha256, FileBody(file.path, file.name, file.stamp, on_bytes))
+        yield from send_content(service, item.sha256, FileBody(file.path, file.name, file.stamp, on_file))
     except TooLarge as error:
         raise InputError(
             item.name, f"is larger than the service takes ({item.size:,} bytes): {error.detail}"
@@ -141,42 +170,76 @@ def _path(path: PathLike) -> Path:
         raise InputError(str(path), f"is not a path ({error})") from None
 
 
-def _look(given: str | None, path: Path) -> LocalFile:
+def _expanded(given: str | None, path: Path) -> Iterator[LocalFile]:
+    """The files that one input means."""
     shown = given if given is not None else str(path)
-    name = _name(shown, path) if given is None else _checked(given, given)
+    files: Iterator[tuple[str, Path]]
+    if is_folder(path):
+        files = ((_within(given if given is not None else _name(path), name), one) for name, one in below(path, shown))
+        problem = f"there is no file in the folder {path}"
+    elif has_pattern(path) and not os.path.lexists(path):
+        files = _meant(given, path)
+        problem = f"no file is meant by {path}" + ("" if path.is_absolute() else f" (looked in {Path.cwd()})")
+    else:
+        yield _look(shown, given if given is not None else _name(path), path)
+        return
+    empty = True
+    for name, one in files:
+        yield _look(str(one), name, one)
+        empty = False
+    if empty:
+        raise InputError(shown, problem)
+
+
+def _meant(given: str | None, pattern: Path) -> Iterator[tuple[str, Path]]:
+    """The files that a pattern means, and those of the folders that it means, with their names."""
+    base, names = matching(pattern)
+    prefix = given if given is not None else ("." if _outside(base) else base.as_posix())
+    for name in names:
+        path = base / name
+        if is_folder(path):
+            yield from ((_within(prefix, name / inside), one) for inside, one in below(path, str(path)))
+        else:
+            yield _within(prefix, name), path
+
+
+def _look(shown: str, name: str, path: Path) -> LocalFile:
+    name = _checked(shown, name)
     try:
         status = path.stat()
     except ValueError as error:  # a NUL
         raise InputError(shown, f"cannot be a path: {error}") from None
     except OSError as error:
-        raise InputError(shown, _why(error, path)) from None
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(shown, f"{path} is a folder, and folders are not taken; list the files")
+        raise InputError(shown, why_unreadable(error, path)) from None
     if not stat.S_ISREG(status.st_mode):
         raise InputError(shown, f"{path} is not a regular file")
     return LocalFile(name, path, Stamp.of(status), bool(status.st_mode & stat.S_IXUSR))
 
 
-def _why(error: OSError, path: Path) -> str:
-    if error.errno == errno.ELOOP:
-        return f"{path} is a link that leads round in a circle"
-    if isinstance(error, FileNotFoundError):
-        if path.is_symlink():
-            return f"{path} is a link to a file that does not exist"
-        return (
-            f"there is no file {path} (looked in {Path.cwd()})"
-            if not path.is_absolute()
-            else f"there is no file {path}"
-        )
-    if isinstance(error, PermissionError):
-        return f"{path} may not be read by you"
-    return f"{path} cannot be read: {error.strerror}"
+def _identity(file: LocalFile) -> tuple[int, ...]:
+    """What tells a content of a file from any other it has had; the times come last."""
+    try:
+        status = file.path.stat()
+    except OSError as error:
+        raise InputError(file.name, f"can no longer be read: {error.strerror}") from error
+    if Stamp.of(status) != file.stamp:
+        raise changed(file.name)
+    return (*dataclasses.astuple(file.stamp)[:-1], status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _name(shown: str, path: Path) -> str:
-    """The name of a file that was given by its path alone."""
-    outside = path.is_absolute() or ".." in path.parts
-    return _checked(shown, path.name if outside else path.as_posix())
+def _outside(path: Path) -> bool:
+    return path.is_absolute() or ".." in path.parts
+
+
+def _name(path: Path) -> str:
+    """The name of a file or folder that was given by its path alone."""
+    if not _outside(path):
+        return path.as_posix()
+    return path.name if path.name not in {"", ".."} else Path(os.path.realpath(path)).name or "."
+
+
+def _within(prefix: str, name: PurePosixPath) -> str:
+    return name.as_posix() if PurePosixPath(prefix) == PurePosixPath() else f"{prefix.rstrip('/') or '/'}/{name}"
 
 
 def _checked(shown: str, name: str) -> str:

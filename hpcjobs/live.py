@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo
@@ -89,17 +89,27 @@ def choose(progress: bool | None, jobs: Sequence[JobInfo]) -> Display:
             notebook, and where stderr is a terminal, but not in tests.
         jobs: What will be waited for.
     """
-    if progress is False or (progress is None and not seen_by_a_person()):
+    medium = medium_of(progress)
+    if medium == "nothing":
         return Silent()
     for factory in displays:
         display = factory(jobs)
         if display is not None:
             return display
+    kinds: dict[str, Callable[[], Display]]
+    kinds = {"notebook": NotebookText, "lines": Lines, "rich": RichLine, "plain": PlainLine}
+    return kinds[medium]()
+
+
+def medium_of(progress: bool | None) -> Literal["nothing", "notebook", "lines", "plain", "rich"]:
+    """Where something is shown, and with what: ``progress`` means what it means to :func:`choose`."""
+    if progress is False or (progress is None and not seen_by_a_person()):
+        return "nothing"
     if in_notebook():
-        return NotebookText()
+        return "notebook"
     if not (_is_terminal() and os.environ.get("TERM") != "dumb"):
-        return Lines()
-    return RichLine() if importlib.util.find_spec("rich") is not None else PlainLine()
+        return "lines"
+    return "rich" if importlib.util.find_spec("rich") is not None else "plain"
 
 
 def seen_by_a_person() -> bool:
@@ -443,6 +453,12 @@ def as_html(jobs: Sequence[JobInfo], remark: str = "") -> str:
         head, dot, rest = _escaped(counts(jobs)).partition(" · ")
         inner = f"<div>{bar}<b>{head}</b>{dot}{rest}</div>{_table(worth_a_line(jobs))}"
     return f'<div style="padding:2px 5px;line-height:1.5">{inner}{below}</div>'
+
+
+def line_as_html(text: str, fraction: float | None = None, name: str = "") -> str:
+    """A line of text as HTML, behind a bar called ``name`` where there is a ``fraction``."""
+    bar = f"{_bar(fraction, name)} " if fraction is not None else ""
+    return f'<div style="padding:2px 5px;line-height:1.5">{bar}{_escaped(text)}</div>'
 
 
 def _table(rows: Sequence[JobInfo]) -> str:

@@ -45,6 +45,8 @@ MAX_BULK = 10_000
 
 MAX_TAGS = 64
 MAX_NAME = 200
+MAX_INPUTS = 10_000
+"""Most input files of one job."""
 
 _LONGEST = dt.timedelta(days=3650)
 
@@ -320,7 +322,7 @@ class JobSpec(_Asked):
     """Anything JSON that travels with the job."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the job, beside those that the service sets."""
-    inputs: list[InputFile] = Field(default_factory=list, max_length=10_000)
+    inputs: list[InputFile] = Field(default_factory=list, max_length=MAX_INPUTS)
     resources: Resources = Field(default_factory=Resources)
     queue: QueueName = "default"
     priority: int = Field(default=0, ge=-32768, le=32767)
@@ -722,6 +724,8 @@ class Capabilities(_Told):
     """Streams changes."""
     logs: bool = False
     files: bool = False
+    resumable_inputs: bool = False
+    """An upload that broke off can be continued."""
     cancel_can_be_lost: bool = False
     """A cancel that was accepted may have to be sent again."""
     min_poll: float = 1.0
@@ -743,6 +747,18 @@ class JobQueryAnswer(_Told):
     missing: list[str] = Field(default_factory=list)
     arrays: list[str] = Field(default_factory=list)
     """Those of the ids that are arrays."""
+
+
+class InputQuery(_Asked):
+    """A look for many inputs by their content."""
+
+    sha256: list[Sha256] = Field(min_length=1, max_length=10_000)
+
+
+class InputQueryAnswer(_Told):
+    """The inputs that were not sent yet, in the order of the question."""
+
+    missing: list[str]
 
 
 class OutputList(_Told):

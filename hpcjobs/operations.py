@@ -77,10 +77,10 @@ def submit_once(
     Args:
         service: Where the job goes.
         fields: What is asked: a ``JobSpec``, or its fields (those of ``Resources`` may stand beside the others).
-        inputs: Files for the job's folder: paths, or ``{name: path}``. They are checked before anything is sent, and
-            only what the service lacks travels.
+        inputs: For the job's folder: files, folders and patterns, or ``{name: path}``. They are checked before anything
+            is sent, and only what the service lacks travels.
         key: The submission key; the same key never makes a second job. None for a new one.
-        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+        on_bytes: Told how far it is while inputs travel.
 
     Returns:
         The job, as the service has it.
@@ -127,7 +127,7 @@ def submit_many(
         specs: What is asked.
         inputs: Files that all of them get.
         key: The submission key of all of them together; None for a new one.
-        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+        on_bytes: Told how far it is while inputs travel.
 
     Returns:
         The jobs, in the order of the specs.
@@ -162,7 +162,7 @@ def submit_array(
         order: What is asked, and how often.
         inputs: Files for the folder of each job.
         key: The submission key; None for a new one.
-        on_bytes: Told ``(name, bytes done, bytes in all)`` while inputs travel.
+        on_bytes: Told how far it is while inputs travel.
 
     Returns:
         The array, and its jobs in order.

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import Duration, Reason, _Asked, _Told
-from hpcjobs.wording import clean, duration
+from hpcjobs.wording import clean, duration, size
 
 
 class Change(_Told):
@@ -65,7 +65,7 @@ class AttemptInfo(_Told):
         told = [
             f"ran {duration(self.run_time)}" if self.run_time is not None else "",
             f"{self.cpu_seconds:.2f} s of processor time" if self.cpu_seconds is not None else "",
-            f"{self.peak_memory / 1e6:,.0f} MB at most" if self.peak_memory is not None else "",
+            f"{size(self.peak_memory)} of memory" if self.peak_memory is not None else "",
             f"on {self.host}" if self.host else "",
         ]
         because = f": {self.reason}" if self.reason else ""
@@ -113,7 +113,7 @@ class History(_Told):
                 str(attempt.state),
                 "" if attempt.run_time is None else duration(attempt.run_time),
                 "" if attempt.cpu_seconds is None else f"{attempt.cpu_seconds:.2f} s",
-                "" if attempt.peak_memory is None else f"{attempt.peak_memory / 1e6:,.0f} MB",
+                "" if attempt.peak_memory is None else size(attempt.peak_memory),
                 attempt.host or "",
             )
             for attempt in self.attempts

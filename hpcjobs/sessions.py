@@ -13,9 +13,9 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
-from hpcjobs import live, operations, waiting
+from hpcjobs import live, operations, readers, transfers, waiting
 from hpcjobs.errors import ClientClosed, ConfigError, HpcjobsError, TransportError
 from hpcjobs.models import JobInfo
 from hpcjobs.protocol import Emit, Op
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from hpcjobs.cancelling import Learn
-    from hpcjobs.services.base import Service
+    from hpcjobs.services.base import FileChunk, Service
     from hpcjobs.watching import Watcher
 
 logger = logging.getLogger("hpcjobs")
@@ -145,6 +145,19 @@ class Session(_Session):
         except HpcjobsError as error:
             raise shortened(error)  # noqa: B904 - it is the same error
 
+    def transfer(self, make: Callable[..., Op[T]], progress: bool | None) -> T:
+        """Run an operation that sends or fetches files, and show how far it is; ``make`` is given ``on_bytes``."""
+        with transfers.shown(progress) as on_bytes:
+            return self.run(make(on_bytes=on_bytes))
+
+    def open(self, job_id: str, path: str, **how: Any) -> IO[Any]:
+        """Open a job's file: see :func:`hpcjobs.readers.open_reader`."""
+
+        def fetch(offset: int, length: int) -> FileChunk:
+            return self.run(readers.read_piece(self.service, job_id, path, offset, length))
+
+        return readers.open_reader(path, fetch, **how)
+
     def iterate(self, op: Op[Any]) -> Iterator[Any]:
         """Run an operation and hand out its items."""
         # Not the driver's own iterator: that would not keep this session, and with it the driver, open.
@@ -259,6 +272,22 @@ class AsyncSession(_Session):
             return await (await self.driver()).run(op)
         except HpcjobsError as error:
             raise shortened(error)  # noqa: B904 - it is the same error
+
+    async def transfer(self, make: Callable[..., Op[T]], progress: bool | None) -> T:
+        """Run an operation that sends or fetches files, and show how far it is; ``make`` is given ``on_bytes``."""
+        with transfers.shown(progress) as on_bytes:
+            return await self.run(make(on_bytes=on_bytes))
+
+    async def open(self, job_id: str, path: str, **how: Any) -> readers.AsyncFile[Any]:
+        """Open a job's file: see :func:`hpcjobs.readers.open_reader`. What is read is fetched in this event loop."""
+        import asyncio
+
+        run = readers.fetching_in(asyncio.get_running_loop(), self.run)
+
+        def fetch(offset: int, length: int) -> FileChunk:
+            return run(readers.read_piece(self.service, job_id, path, offset, length))
+
+        return readers.AsyncFile(await asyncio.to_thread(readers.open_reader, path, fetch, **how))
 
     async def iterate(self, op: Op[Any]) -> AsyncGenerator[Any, None]:
         """Run an operation and hand out its items."""

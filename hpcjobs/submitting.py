@@ -17,6 +17,7 @@ from hpcjobs.protocol import Op, run
 
 if TYPE_CHECKING:
     from hpcjobs.arrays import ArrayInfo
+    from hpcjobs.bodies import OnBytes
     from hpcjobs.functions import Packed, Python
     from hpcjobs.inputs import Inputs
     from hpcjobs.models import JobInfo
@@ -38,6 +39,8 @@ def submit(
     inputs: Inputs,
     key: str | None,
     python: Python,
+    progress: bool | None = None,
+    on_bytes: OnBytes | None = None,
     **options: Any,
 ) -> Op[JobInfo]:
     """Submit a job: exactly one, whatever the network does.
@@ -50,6 +53,8 @@ def submit(
         inputs: Files for the job's folder.
         key: The submission key; None for a new one.
         python: The Python for a function.
+        progress: What was said of how it is shown, which could be meant for the function.
+        on_bytes: Told how far it is while files travel.
         **options: The fields of the spec; None stands for none.
 
     Raises:
@@ -58,7 +63,16 @@ def submit(
     if callable(command):
         return (
             yield from _submit_function(
-                service, command, arguments, keywords, python=python, inputs=inputs, key=key, options=given(**options)
+                service,
+                command,
+                arguments,
+                keywords,
+                python=python,
+                inputs=inputs,
+                key=key,
+                progress=progress,
+                on_bytes=on_bytes,
+                options=given(**options),
             )
         )
     if arguments:
@@ -66,7 +80,8 @@ def submit(
         raise InvalidSpec([("command", problem)])
     if python is not None:
         raise InvalidSpec([("python", "goes with a function; a command names its own program")])
-    return (yield from submit_once(service, asked(command, keywords, **options), inputs=inputs, key=key))
+    spec = asked(command, keywords, **options)
+    return (yield from submit_once(service, spec, inputs=inputs, key=key, on_bytes=on_bytes))
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -95,18 +110,20 @@ def _submit_function(
     python: Python,
     inputs: Inputs,
     key: str | None,
+    progress: bool | None,
+    on_bytes: OnBytes | None,
     options: Mapping[str, Any],
 ) -> Op[JobInfo]:
     from hpcjobs import functions
 
-    used = {**options, **given(python=python, inputs=inputs, key=key)}
+    used = {**options, **given(python=python, inputs=inputs, key=key, progress=progress)}
     _refuse_doubt(function, args, kwargs, used)
     make = partial(functions.pack, function=function, args=args, kwargs=kwargs, python=python)
 
     def send(_: Packed, spec: JobSpec) -> Op[JobInfo]:
-        return submit_once(service, spec, inputs=inputs, key=key)
+        return submit_once(service, spec, inputs=inputs, key=key, on_bytes=on_bytes)
 
-    return (yield from _submit_packed(service, make, send, inputs=inputs, options=options))
+    return (yield from _submit_packed(service, make, send, inputs=inputs, on_bytes=on_bytes, options=options))
 
 
 def _submit_packed(
@@ -115,6 +132,7 @@ def _submit_packed(
     send: Callable[[Packed, JobSpec], Op[T]],
     *,
     inputs: Inputs,
+    on_bytes: OnBytes | None,
     options: Mapping[str, Any],
 ) -> Op[T]:
     """Pack a call, send what it needs, and submit it."""
@@ -129,7 +147,7 @@ def _submit_packed(
         spec = JobSpec.parse({"name": packed.name, **options, "command": packed.command, "function": packed.mark})
         yield from run(partial(find_inputs, inputs))
         files = yield from run(partial(find_inputs, packed.files))
-        sent = yield from send_inputs(service, files)
+        sent = yield from send_inputs(service, files, on_bytes)
         return (yield from send(packed, spec.model_copy(update={"inputs": sent})))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -144,6 +162,7 @@ def submit_map(
     inputs: Inputs,
     key: str | None,
     options: Mapping[str, Any],
+    on_bytes: OnBytes | None = None,
 ) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
     """Submit an array that calls a function with one item per job.
 
@@ -155,6 +174,7 @@ def submit_map(
         inputs: Further files for the folder of each job.
         key: The submission key; None for a new one.
         options: The fields of the spec.
+        on_bytes: Told how far it is while files travel.
 
     Raises:
         InvalidSpec: The array cannot be asked for.
@@ -165,7 +185,7 @@ def submit_map(
 
     def send(packed: Packed, spec: JobSpec) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
         order = ArrayOrder.parse({"spec": spec, "size": packed.count})
-        info, jobs = yield from submit_array(service, order, inputs=inputs, key=key)
+        info, jobs = yield from submit_array(service, order, inputs=inputs, key=key, on_bytes=on_bytes)
         shared = spec.model_dump(mode="json")  # so that nobody has to ask for it, job by job
         return info, [job.model_copy(update={"spec": job.spec or shared}) for job in jobs]
 
@@ -173,7 +193,7 @@ def submit_map(
         raise InvalidSpec([("items", "give what the function is called with, one item per job")])
     given_options = given(**options)
     make = partial(functions.pack_map, function=function, items=zip(*iterables), python=python)  # noqa: B905 - as map()
-    return (yield from _submit_packed(service, make, send, inputs=inputs, options=given_options))
+    return (yield from _submit_packed(service, make, send, inputs=inputs, on_bytes=on_bytes, options=given_options))
 
 
 def _refuse_doubt(
@@ -190,7 +210,7 @@ def _refuse_doubt(
         (option, f"{advice}({name}, {option}=...), then {option}= is the job's")
         for option in own_parameters(function, args, used)
     ]
-    options = sorted({*JobSpec.model_fields, *Resources.model_fields, "key", "python"} - _NO_OPTIONS)
+    options = sorted({*JobSpec.model_fields, *Resources.model_fields, "key", "python", "progress"} - _NO_OPTIONS)
     for word in strange_keywords(function, kwargs):
         close = get_close_matches(word, options, 1)
         meant = f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(options)}"

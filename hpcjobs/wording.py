@@ -26,6 +26,21 @@ def clean(text: str) -> str:
     )
 
 
+def size(count: int) -> str:
+    """A number of bytes for people, in powers of 1,024.
+
+    Example:
+        >>> size(999), size(1536), size(4 * 1024**3)
+        ('999 B', '1.5 KiB', '4 GiB')
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+        value /= 1024
+    raise AssertionError
+
+
 def duration(length: dt.timedelta) -> str:
     """A length of time as it is read: ``0.4 s``, ``12 s``, ``3:20``, ``1:02:03``, ``2 d 1:02:03``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -36,14 +37,14 @@ def download(
     Prints the path of each file. A file that was broken off goes on where it was.
     """
     from hpcjobs.cli import output, waits
-    from hpcjobs.cli.transfers import bars
     from hpcjobs.operations import download as fetch
 
     settings = Settings.of(ctx)
     with settings.connect() as client:
         session = waits.session_of(client)
-        with bars(wanted=not settings.json) as on_bytes:
-            paths = session.run(fetch(session.service, job_id, folder, patterns=patterns or (), on_bytes=on_bytes))
+        paths = session.transfer(
+            functools.partial(fetch, session.service, job_id, folder, patterns=patterns or ()), settings.progress
+        )
     if settings.json:
         output.json_document([str(path) for path in paths])
         return

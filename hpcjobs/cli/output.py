@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs.wording import clean as clean  # noqa: PLC0414 - a part of how things are shown
+from hpcjobs.wording import size as size  # noqa: PLC0414 - a part of how things are shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -106,9 +107,9 @@ def age(when: dt.datetime | None, now: dt.datetime | None = None) -> str:
     if when is None:
         return EMPTY
     seconds = max(0, int(((now or dt.datetime.now(dt.timezone.utc)) - when).total_seconds()))
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
     return f"{seconds}s"
 
 
@@ -128,21 +129,6 @@ def iso(when: dt.datetime | None) -> str:
         '2026-05-01T12:00:00Z'
     """
     return when.astimezone(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if when else EMPTY
-
-
-def size(count: int) -> str:
-    """A number of bytes for people, in powers of 1,024.
-
-    Example:
-        >>> size(999), size(1536), size(4 * 1024**3)
-        ('999 B', '1.5 KiB', '4 GiB')
-    """
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{value:.1f}".removesuffix(".0") + f" {unit}"
-        value /= 1024
-    raise AssertionError
 
 
 @dataclasses.dataclass(frozen=True)

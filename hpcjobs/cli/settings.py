@@ -41,6 +41,11 @@ class Settings:
         found = ctx.find_object(cls)
         return found if found is not None else cls()
 
+    @property
+    def progress(self) -> bool | None:
+        """Whether files that travel are shown: to people only, and never where the answer is for programs."""
+        return False if self.json else None
+
     def merge(self, profile: str | None, url: str | None, json: bool) -> None:
         """Take over what was said once more, behind the command's name."""
         self.profile = profile if profile is not None else self.profile

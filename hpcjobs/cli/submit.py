@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
 import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hpcjobs.client import Client
+    from hpcjobs.inputs import LocalFile
     from hpcjobs.models import JobInfo
 
 EXAMPLES = """\
 Examples:
   hpcjobs submit -i fit.py -i data.csv --cores 4 -- python fit.py data.csv
+  hpcjobs submit -i src/ -i 'params/*.json' -i old=runs/7/ -- python src/fit.py
   hpcjobs submit --walltime 10m 'sort big.txt | uniq -c > counts.txt'
   hpcjobs submit --name fit --meta run=7 -- ./simulate --seed 7
   id=$(hpcjobs submit -- ./simulate) && hpcjobs watch "$id"
@@ -58,7 +60,8 @@ def submit(  # noqa: PLR0917 - the options of the command
             "--input",
             "-i",
             metavar="[NAME=]PATH",
-            help="Send this file along; in the job's folder it has its own name, or NAME. May be repeated.",
+            help="Send this file along, all files of this folder, or those that a quoted pattern means "
+            "('params/*.json', '**/*.py'); in the job's folder they have their own names, or NAME. May be repeated.",
             autocompletion=complete_input,
         ),
     ] = None,
@@ -138,7 +141,6 @@ def submit(  # noqa: PLR0917 - the options of the command
     Prints the id of the new job, and nothing else, on stdout. Options for hpcjobs stand before the command.
     """
     from hpcjobs.cli import output, waits
-    from hpcjobs.cli.transfers import bars
     from hpcjobs.operations import submit_once
 
     settings = Settings.of(ctx)
@@ -165,10 +167,9 @@ def submit(  # noqa: PLR0917 - the options of the command
     key = str(uuid.uuid4()) if key is None else key
     with settings.connect(start=True) as client:
         session = waits.session_of(client)
-        with _way_back(key), bars(wanted=not settings.json) as on_bytes:
-            job = session.run(
-                submit_once(session.service, asked, inputs=_inputs(inputs or []), key=key, on_bytes=on_bytes)
-            )
+        send = functools.partial(submit_once, session.service, asked, inputs=_inputs(inputs or []), key=key)
+        with _way_back(key):
+            job = session.transfer(send, settings.progress)
         if settings.json and (follow or not wait):
             (output.json_line if follow else output.json_document)(job)
         elif not settings.json and not follow:
@@ -251,20 +252,21 @@ def _inputs(given: Sequence[str]) -> dict[str, str]:
     """
     from hpcjobs.inputs import find_inputs
 
-    found: dict[str, str] = {}
+    found: dict[str, LocalFile] = {}
     for text in given:
         name, equals, path = text.partition("=")
         # A file whose own name has "=" in it is meant as it stands.
-        if not equals or Path(text).exists():
-            name, path = find_inputs(text)[0].name, text
-        if not name or not path:
+        named = bool(equals) and not os.path.lexists(text)
+        if not text or (named and not (name and path)):
             raise typer.BadParameter(f"--input {text!r} names no file; write PATH or NAME=PATH")
-        if name in found:
-            raise typer.BadParameter(
-                f"--input {text!r}: there is an input named {name!r} already; write NAME=PATH to give it another name"
-            )
-        found[name] = path
-    return found
+        for file in find_inputs({name: path} if named else text):
+            other = found.setdefault(file.name, file)
+            if other.path.resolve() != file.path.resolve():
+                raise typer.BadParameter(
+                    f"--input {text!r}: there is an input named {file.name!r} already; "
+                    "write NAME=PATH to give it another name"
+                )
+    return {name: str(file.path) for name, file in found.items()}
 
 
 def _meta(given: Sequence[str]) -> dict[str, Any]:

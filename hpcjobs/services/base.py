@@ -67,12 +67,29 @@ class FileChunk:
         offset: Where they start.
         total: How long the file is.
         etag: Changes when the file does; ``""`` where the service does not tell.
+        sha256: The sum of the whole file, where it was asked for and the service tells it; else ``""``.
     """
 
     data: bytes
     offset: int
     total: int
     etag: str
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOffset:
+    """How much of an input has arrived.
+
+    Attributes:
+        offset: Bytes from the start.
+        complete: Whether that is all, and was checked.
+        busy: Whether it is being sent at this moment.
+    """
+
+    offset: int
+    complete: bool = False
+    busy: bool = False
 
 
 class Service(abc.ABC):
@@ -236,17 +253,33 @@ class Service(abc.ABC):
         """The files of a job."""
         raise self._cannot("list a job's files", "have the job copy its results to where you can reach them")
 
-    def file(self, job_id: str, path: str, *, offset: int, length: int) -> Op[FileChunk]:
-        """A piece of a job's file."""
+    def file(self, job_id: str, path: str, *, offset: int, length: int, summed: bool = False) -> Op[FileChunk]:
+        """A piece of a job's file; with ``summed`` the service is asked for the sum of the whole file too."""
         raise self._cannot("hand out a job's files", "have the job copy its results to where you can reach them")
 
     def has_input(self, sha256: str) -> Op[bool]:
         """Whether the service has these bytes from an earlier upload."""
         raise self._cannot("take input files", "put them where the job can reach them")
 
+    def missing_inputs(self, sha256: Sequence[str]) -> Op[list[str]]:
+        """Which of these contents the service has not, in their order."""
+        missing: list[str] = []
+        for one in sha256:
+            if not (yield from self.has_input(one)):
+                missing.append(one)  # noqa: PERF401 - no yield in a comprehension
+        return missing
+
     def send_input(self, sha256: str, body: Body) -> Op[None]:
         """Send the bytes of an input file."""
         raise self._cannot("take input files", "put them where the job can reach them")
+
+    def input_offset(self, sha256: str) -> Op[InputOffset]:
+        """How much of an input has arrived, over all that was sent of it so far."""
+        raise self._cannot("continue an upload", "send the file whole")
+
+    def append_input(self, sha256: str, body: Body, *, offset: int, total: int) -> Op[None]:
+        """Send the bytes of an input file from ``offset`` on; up to its end, ``total``, it is checked and stored."""
+        raise self._cannot("continue an upload", "send the file whole")
 
     def info(self) -> Op[ServiceInfo]:
         """What the service says of itself and of who asks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from base64 import b64decode
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -33,6 +34,8 @@ from hpcjobs.models import (
     CancelOutcome,
     CancelResult,
     Capabilities,
+    InputQuery,
+    InputQueryAnswer,
     JobFilter,
     JobInfo,
     JobPage,
@@ -51,7 +54,7 @@ from hpcjobs.models import (
 from hpcjobs.protocol import Body, Op, Request, Response, call
 from hpcjobs.records import History, QueueInfo, QueueList, QueueOrder
 from hpcjobs.services.answers import M, parse, unexpected
-from hpcjobs.services.base import FileChunk, LogChunk, Service
+from hpcjobs.services.base import FileChunk, InputOffset, LogChunk, Service
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -67,6 +70,11 @@ _BULK = 120.0
 """Seconds for which the answer to a request for thousands of jobs is waited for."""
 _SILENCE = 45.0
 """Seconds: three of the comments that the server sends into a quiet stream of changes."""
+_SUMMED = 50_000_000.0
+"""Bytes per second that the server reads and sums at least, where it does so before it answers."""
+_WANT_SUM = {"Want-Repr-Digest": "sha-256=10"}
+_REPR_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):")
+_INPUTS_PER_LOOK = 2000
 
 
 class ReferenceService(Service):
@@ -102,6 +110,7 @@ class ReferenceService(Service):
         events=True,
         logs=True,
         files=True,
+        resumable_inputs=True,
         min_poll=0.2,
     )
 
@@ -330,17 +339,19 @@ class ReferenceService(Service):
         """The regular files in the job's folder, also while it runs."""
         return (yield from self._model(OutputList, Request("GET", f"{self._at(job_id)}/files"))).items
 
-    def file(self, job_id: str, path: str, *, offset: int, length: int) -> Op[FileChunk]:
-        """A piece of a job's file; empty where the file has no more."""
+    def file(self, job_id: str, path: str, *, offset: int, length: int, summed: bool = False) -> Op[FileChunk]:
+        """A piece of a job's file, empty where the file has no more; with ``summed`` also the sum of the whole."""
         request = Request(
             "GET",
             f"{self._at(job_id)}/files/{quote(path, safe='/')}",
-            headers=_range(f"bytes={offset}-{offset + length - 1}"),
+            headers={**_range(f"bytes={offset}-{offset + length - 1}"), **(_WANT_SUM if summed else {})},
+            timeout=_until_summed(offset + length) if summed else None,
         )
         response = yield from call(request)
         start, total = self._place(request, response, offset)
         data = b"" if response.status == 416 else response.content
-        return FileChunk(data=data, offset=start, total=total, etag=response.headers.get("etag", ""))
+        etag, sha256 = response.headers.get("etag", ""), _sha256(response.headers.get("repr-digest", ""))
+        return FileChunk(data=data, offset=start, total=total, etag=etag, sha256=sha256)
 
     def has_input(self, sha256: str) -> Op[bool]:
         """Whether the server has these bytes of this owner's."""
@@ -350,9 +361,56 @@ class ReferenceService(Service):
             return response.ok
         raise self.error_of(request, response)
 
+    def missing_inputs(self, sha256: Sequence[str]) -> Op[list[str]]:
+        """Which of these contents the server has not of this owner's, in their order."""
+        if len(sha256) == 1:
+            return [] if (yield from self.has_input(sha256[0])) else list(sha256)
+        missing: list[str] = []
+        for some in _chunks(sha256, _INPUTS_PER_LOOK):
+            answer = yield from self._model(InputQueryAnswer, _post("/v1/blobs/query", InputQuery(sha256=some)))
+            missing.extend(answer.missing)
+        return missing
+
     def send_input(self, sha256: str, body: Body) -> Op[None]:
         """Send the bytes of an input file; the server checks them against ``sha256``."""
         request = Request("PUT", f"/v1/blobs/{sha256}", headers={"Content-Type": "application/octet-stream"}, body=body)
+        response = yield from call(request)
+        if not response.ok:
+            raise self.error_of(request, response)
+
+    def input_offset(self, sha256: str) -> Op[InputOffset]:
+        """How much of an input has arrived."""
+        request = Request("HEAD", f"/v1/blobs/{sha256}/upload")
+        response = yield from call(request)
+        if response.status == 404:
+            return InputOffset(0)
+        if not (response.ok or response.status == 409):
+            raise self.error_of(request, response)
+        offset = response.headers.get("upload-offset", "")
+        if not offset.isdecimal():
+            raise self._unexpected(request, response, "the header Upload-Offset is missing")
+        complete = response.headers.get("upload-complete") == "?1"
+        return InputOffset(int(offset), complete=complete, busy=response.status == 409)
+
+    def append_input(self, sha256: str, body: Body, *, offset: int, total: int) -> Op[None]:
+        """Send a part of an input; the server checks the whole against ``sha256`` once it is there."""
+        last = offset + body.size == total
+        headers = {
+            "Content-Type": "application/partial-upload",
+            "Upload-Offset": str(offset),
+            "Upload-Length": str(total),
+            "Upload-Complete": "?1" if last else "?0",
+        }
+        path = f"/v1/blobs/{sha256}/upload"
+        # Not to be repeated as it stands: a part of it may have arrived.
+        request = Request(
+            "PATCH",
+            path,
+            headers=headers,
+            body=body,
+            repeatable=False,
+            timeout=_until_summed(total) if last else None,
+        )
         response = yield from call(request)
         if not response.ok:
             raise self.error_of(request, response)
@@ -457,6 +515,18 @@ def _infos(new: NewJobs, specs: Sequence[JobSpec]) -> list[JobInfo]:
         )
         for job_id, state, spec in zip(new.ids, new.states, specs, strict=False)
     ]
+
+
+def _until_summed(size: int) -> float | None:
+    """Seconds to wait for an answer before which the server may read a whole file; None for a file of no weight."""
+    seconds = size / _SUMMED
+    return seconds + _PATIENCE if seconds > 5.0 else None
+
+
+def _sha256(header: str) -> str:
+    """The sum in a ``Repr-Digest`` (RFC 9530), as hexadecimal digits; empty where there is none."""
+    match = _REPR_DIGEST.search(header)
+    return b64decode(match[1]).hex() if match else ""
 
 
 def _range(text: str) -> dict[str, str]:

@@ -13,12 +13,14 @@ from fastapi.responses import JSONResponse
 
 from hpcjobs._version import __version__
 from hpcjobs_server import problems
-from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, named, outputs, queues, tokens
+from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, named, outputs, queues, tokens, uploads
 from hpcjobs_server.context import Context
 from hpcjobs_server.edge import Edge
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Store
 
+_TIDYING = 3600.0
+"""Seconds between two looks for uploads that were left behind."""
 _CLOSING = 2.0
 """Seconds for which the database's connections may take to end."""
 
@@ -52,7 +54,7 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
     problems.install(app)
     documents.install(app)
     # as one flat list: a request finds its route sooner, and the route knows its whole path
-    for part in (jobs, logs, events, outputs, blobs, named, queues, tokens, health):
+    for part in (jobs, logs, events, outputs, blobs, uploads, named, queues, tokens, health):
         app.router.routes.extend(part.router.routes)
     app.router.routes.extend(health.outside.routes)
     return app
@@ -61,15 +63,14 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
-    removed = await anyio.to_thread.run_sync(context.blobs.remove_stale)
-    if removed:
-        logger.info("removed %d uploads that were never finished", removed)
+    tidying = asyncio.create_task(_tidy(context), name="tidy uploads")
     await context.store.open()
     context.feed.start()
     context.janitor.start()
     try:
         yield
     finally:
+        tidying.cancel()
         await context.janitor.stop()
         await context.feed.stop()
         await context.growth.stop()
@@ -77,3 +78,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.wait_for(context.store.close(), _CLOSING)
         except asyncio.TimeoutError:
             logger.warning("the database's connections did not end within %g s", _CLOSING)
+
+
+async def _tidy(context: Context) -> None:
+    """Remove uploads that were left behind, now and every so often."""
+    while True:
+        try:
+            removed = await anyio.to_thread.run_sync(context.blobs.remove_stale)
+            removed += await anyio.to_thread.run_sync(context.partials.remove_stale)
+        except OSError:
+            logger.exception("uploads that were left behind could not be looked for")
+        else:
+            if removed:
+                logger.info("removed %d uploads that were never finished", removed)
+        await asyncio.sleep(_TIDYING)

@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from hpcjobs_server.auth import Tokens
+from hpcjobs_server.digests import Digests
 from hpcjobs_server.events import Feed
 from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
 from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
+from hpcjobs_server.partials import Partials
 from hpcjobs_server.store import EVENTS_CHANNEL
 from hpcjobs_server.tasks import Tasks
 
@@ -37,6 +39,8 @@ class Context:
     feed: Feed
     growth: Growth
     blobs: Blobs
+    partials: Partials
+    digests: Digests
     metrics: Metrics
     tasks: Tasks
     janitor: Janitor
@@ -46,13 +50,16 @@ class Context:
     @classmethod
     def make(cls, settings: Settings, store: Store) -> Context:
         """Everything around one store."""
+        blobs = Blobs(settings)
         return cls(
             settings=settings,
             store=store,
             tokens=Tokens(store),
             feed=Feed(store, EVENTS_CHANNEL),
             growth=Growth(),
-            blobs=Blobs(settings),
+            blobs=blobs,
+            partials=Partials(settings, blobs),
+            digests=Digests(),
             metrics=Metrics(store),
             tasks=Tasks.load(settings.tasks, settings.tasks_path),
             janitor=Janitor(settings, store),

@@ -57,12 +57,14 @@ class OpenFile:
     Attributes:
         size: Its bytes when it was opened.
         etag: Tells this content from an earlier or later one, by time and size.
+        identity: The same, from that of any other file too; the times come last.
     """
 
     def __init__(self, descriptor: int, facts: os.stat_result) -> None:
         self._descriptor = descriptor
         self.size = facts.st_size
         self.etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
+        self.identity = _identity(facts)
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from ``offset``, ``length`` of them or up to the end of the file."""
@@ -72,6 +74,10 @@ class OpenFile:
             offset, length = offset + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def unchanged(self) -> bool:
+        """Whether nobody has written to it since it was opened."""
+        return _identity(os.fstat(self._descriptor)) == self.identity
+
     def close(self) -> None:
         """Close it; once is enough."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -80,6 +86,10 @@ class OpenFile:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _identity(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 @contextlib.contextmanager
@@ -244,12 +254,50 @@ class Blobs:
         return self._settings.blob_path(owner, sha256)
 
     def size(self, owner: str, sha256: str) -> int | None:
-        """The bytes of an input; None where this owner has not sent it."""
+        """The bytes of an input; None where this owner has not sent it.
+
+        Who asks will use it and does not send it again: it counts as sent now, so that it is not removed before the
+        job is there that has it.
+        """
+        path = self.path(owner, sha256)
         try:
-            facts = self.path(owner, sha256).lstat()
+            facts = path.lstat()
+            if not stat.S_ISREG(facts.st_mode):
+                return None
+            os.utime(path, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+        return facts.st_size
+
+    def missing(self, owner: str, sha256: Iterable[str]) -> list[str]:
+        """Which of these inputs this owner has not sent, in their order."""
+        return [one for one in sha256 if self.size(owner, one) is None]
+
+    def keep(self, path: Path, owner: str, sha256: str) -> bool:
+        """Give a file that is whole, checked and durable its place, durably.
+
+        Args:
+            path: The file, on the same file system.
+            owner: Whose it is.
+            sha256: Its sum.
+
+        Returns:
+            Whether it is new; False where another upload of the same was first.
+
+        Raises:
+            OSError: There is no space, or the disk has failed.
+        """
+        target = self.path(owner, sha256)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = not target.exists()
+        path.replace(target)
+        for folder in (target.parent, target.parent.parent):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return new
 
     def begin(self, owner: str) -> Upload:
         """Begin to store an input.
@@ -313,19 +361,9 @@ class Upload:
         Raises:
             OSError: There is no space, or the disk has failed.
         """
-        target = self._blobs.path(self._owner, self.sha256)
         os.fsync(self._descriptor)
         self._close()
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = not target.exists()
-        self._path.replace(target)
-        for folder in (target.parent, target.parent.parent):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        return new
+        return self._blobs.keep(self._path, self._owner, self.sha256)
 
     def abort(self) -> None:
         """Leave nothing behind; after :meth:`finish` it does nothing."""

@@ -13,6 +13,7 @@ import anyio.to_thread
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hpcjobs_server.digests import Digests
 from hpcjobs_server.files import OpenFile, open_below
 from hpcjobs_server.problems import Problem
 from hpcjobs_server.ranges import ByteRange
@@ -58,6 +59,7 @@ class Piece:
         first: The first bytes of it.
         file: The file, where there is more than ``first``; whoever takes the piece closes it.
         ranged: Whether a range was asked for and counts.
+        sha256: The sum of the whole file, where it was asked for and the file is still.
     """
 
     total: int
@@ -66,6 +68,7 @@ class Piece:
     first: bytes = b""
     file: OpenFile | None = None
     ranged: bool = False
+    sha256: bytes | None = None
 
     @classmethod
     def of(
@@ -76,6 +79,7 @@ class Piece:
         *,
         only_if: str | None = None,
         head: bool = False,
+        digests: Digests | None = None,
     ) -> Piece:
         """Open a file and read the beginning of a range; blocks, so it is for a thread.
 
@@ -85,6 +89,7 @@ class Piece:
             wanted: The range; None for the whole file.
             only_if: The range counts only for a file with this ETag (``If-Range``); another one is read whole.
             head: Whether only the facts are asked for.
+            digests: Tells the sum of the whole file; None where it is not asked for.
 
         Raises:
             FileNotFoundError: There is no such regular file.
@@ -96,11 +101,14 @@ class Piece:
                 wanted = None
             span = (0, file.size) if wanted is None else wanted.within(file.size)
             piece = cls(file.size, span, file.etag, ranged=wanted is not None)
+            sha256 = digests.of(file) if digests is not None else None
             if span is not None and not head:
                 start, end = span
                 piece.first = file.read(start, min(CHUNK, end - start))
                 if end - start > CHUNK:
                     piece.file, keep = file, True
+            if sha256 is not None and file.unchanged():
+                piece.sha256 = sha256
             return piece
         finally:
             if not keep:

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     beat: float = Field(default=1.0, gt=0)
     """Pause between a worker's heartbeats."""
     max_input_bytes: int = Field(default=5 * 1024**3, ge=0)
+    max_unfinished_bytes: int = Field(default=20 * 1024**3, ge=0)
+    """Of one owner's uploads that broke off, in all; older ones make room for newer ones."""
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1024)
     """The largest JSON body."""
     tasks: list[str] = Field(default_factory=list)

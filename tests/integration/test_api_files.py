@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from hpcjobs_server import files
+from hpcjobs_server.digests import Digests
+from hpcjobs_server.sending import Piece
 from hpcjobs_server.settings import Settings
 from tests.integration.serving import Api, asyncio_timeout, serving
 
@@ -301,3 +304,41 @@ async def test_a_file_that_becomes_shorter_breaks_the_answer(api: Api, monkeypat
             os.truncate(work / "big", 10)
             async for _ in answer.aiter_bytes():
                 pass
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_no_sum_is_told_of_a_file_that_changes_meanwhile(tmp_path: Path, when: str) -> None:
+    """Before it is summed or after: the sum would not be that of the bytes that are sent."""
+    (tmp_path / "out").write_bytes(b"hello")
+
+    class Writing(Digests):
+        def of(self, file: files.OpenFile) -> bytes | None:
+            if when == "before":
+                (tmp_path / "out").write_bytes(b"HELLO there")
+            found = super().of(file)
+            if when == "after":
+                (tmp_path / "out").write_bytes(b"HELLO there")
+            return found
+
+    assert Piece.of(tmp_path, ("out",), None, digests=Writing()).sha256 is None
+    assert Piece.of(tmp_path, ("out",), None, digests=Digests()).sha256 == hashlib.sha256(b"HELLO there").digest()
+
+
+def test_the_sum_of_a_file_that_has_not_changed_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for one that was just written to, which may be written to again unnoticed."""
+    (tmp_path / "out").write_bytes(b"hello")
+    digests = Digests()
+    reads: list[int] = []
+    read = files.OpenFile.read
+
+    def counted(file: files.OpenFile, offset: int, length: int) -> bytes:
+        reads.append(offset)
+        return read(file, offset, length)
+
+    monkeypatch.setattr(files.OpenFile, "read", counted)
+    for settled, expected in ((10**18, 2), (0, 3)):
+        monkeypatch.setattr("hpcjobs_server.digests._SETTLED", settled)
+        for _ in range(2):
+            with contextlib.closing(files.open_below(tmp_path, ["out"])) as file:
+                assert digests.of(file) == hashlib.sha256(b"hello").digest()
+        assert len(reads) == expected

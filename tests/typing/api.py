@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from typing_extensions import assert_type
 
 from hpcjobs import (
     AsyncClient,
+    AsyncFile,
     AsyncJob,
     CancelResult,
     Client,
@@ -62,7 +63,10 @@ def sync(client: Client, spec: JobSpec) -> None:
     assert_type(job.logs("stderr", tail=3), str)
     assert_type(job.logs(follow=True), Iterator[str])
     assert_type(job.files(), list[OutputFile])
-    assert_type(job.download("x", "*.csv"), list[Path])
+    assert_type(job.download("x", "*.csv", progress=False), list[Path])
+    assert_type(job.open("a.csv"), IO[str])
+    assert_type(job.open("a.bin", "rb"), IO[bytes])
+    job.open("a.csv", "w")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert_type(job.watch(), Iterator[JobInfo])
     job.wait(on_interrupt="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.logs("log")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -106,6 +110,11 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
     assert_type(job.logs(follow=True), AsyncIterator[str])
     assert_type(await job.files(), list[OutputFile])
     assert_type(await job.download("x", "*.csv"), list[Path])
+    assert_type(await job.open("a.csv", encoding="latin-1"), AsyncFile[str])
+    async with await job.open("a.bin", "rb") as file:
+        assert_type(await file.read(), bytes)
+        async for line in file:
+            assert_type(line, bytes)
     assert_type(job.watch(), AsyncIterator[JobInfo])
     assert_type(await client.job("id"), AsyncJob[Any])
     assert_type(client.jobs(state="RUNNING", tag=["t"]), AsyncIterator[AsyncJob[Any]])

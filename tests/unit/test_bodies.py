@@ -98,3 +98,21 @@ async def test_a_file_that_is_gone_is_an_error(file, read):
     file.unlink()
     with pytest.raises(InputError, match="can no longer be read"):
         await read(body)
+
+
+async def test_a_part_is_only_that_and_tells_where_in_the_file_it_is(file, read):
+    told = []
+    part = body_of(file, on_bytes=lambda *args: told.append(args)).part(3, 9)
+    assert part.size == 6
+    for _ in range(2):
+        assert await read(part) == [b"3456", b"78"]
+    assert told == [("data", 7, 10), ("data", 9, 10)] * 2
+    assert await read(part.part(4, 4)) == []
+
+
+async def test_a_part_of_a_file_that_changed_is_an_error_too(file, read):
+    def between():
+        file.write_bytes(b"9876543210")
+
+    with pytest.raises(InputError, match="changed while it was sent"):
+        await read(body_of(file).part(0, 8), between)

@@ -659,6 +659,33 @@ def test_inputs_keep_their_names_or_get_new_ones(tmp_path, monkeypatch):
     }
 
 
+def test_folders_and_patterns_are_inputs_under_their_own_names_or_new_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/a.csv", "data/sub/b.csv", "x[1].txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert _inputs(["data"]) == {"data/a.csv": "data/a.csv", "data/sub/b.csv": "data/sub/b.csv"}
+    assert _inputs(["new=data/", "data/*.csv"]) == {
+        "new/a.csv": "data/a.csv",
+        "new/sub/b.csv": "data/sub/b.csv",
+        "data/a.csv": "data/a.csv",
+    }
+    assert _inputs(["y=data/**/*.csv", "x[1].txt", "data", "data/a.csv"]).keys() == {
+        "y/a.csv", "y/sub/b.csv", "x[1].txt", "data/a.csv", "data/sub/b.csv"
+    }  # fmt: skip
+    with pytest.raises(typer.BadParameter, match="NAME=PATH"):
+        _inputs(["data/a.csv=data/sub/b.csv", "data"])
+
+
+def test_a_pattern_that_means_nothing_is_said_before_anything_is_sent(run, service, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("submit", "-i", "params/*.json", "--", "true")
+    assert code == 6
+    assert "no file is meant by params/*.json" in err
+    assert str(tmp_path) in err
+    assert not service.calls
+
+
 def test_two_inputs_of_one_name_are_refused(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()

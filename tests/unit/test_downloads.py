@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcjobs import downloads
-from hpcjobs.errors import ConnectionLost, JobNotFound, OutputError
+from hpcjobs.errors import ConnectionLost, JobNotFound, OutputError, OutputNotFound
 from hpcjobs.operations import download
 from hpcjobs.protocol import Response
 from hpcjobs.services.reference import ReferenceService
@@ -23,6 +25,7 @@ class Folder:
     def __init__(self, **files):
         self.files = {name.replace("__", "/"): data for name, data in files.items()}
         self.tags = dict.fromkeys(self.files, '"1"')
+        self.sums = {}
         self.listed = None
 
     def __call__(self, request):
@@ -37,11 +40,14 @@ class Folder:
             return Response(404, {"content-type": "application/problem+json"}, b'{"detail": "no", "code": "file"}')
         data = self.files[name]
         first, last = (int(text) for text in re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"]).groups())
+        told = {"etag": self.tags[name]}
+        if "Want-Repr-Digest" in request.headers and name in self.sums:
+            told["repr-digest"] = f"sha-256=:{base64.b64encode(self.sums[name]).decode()}:"
         if first >= len(data):
-            return Response(416, {"content-range": f"bytes */{len(data)}", "etag": self.tags[name]}, b"")
+            return Response(416, {"content-range": f"bytes */{len(data)}", **told}, b"")
         piece = data[first : last + 1]
         place = f"bytes {first}-{first + len(piece) - 1}/{len(data)}"
-        return Response(206, {"content-range": place, "etag": self.tags[name]}, piece)
+        return Response(206, {"content-range": place, **told}, piece)
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +74,19 @@ def everything(folder):
 
 def test_files_are_fetched_in_pieces_into_their_folders(fetch, target):
     told = []
-    paths = fetch(Folder(a=b"0123456789", sub__b=b"xy"), 5, on_bytes=lambda *args: told.append(args))
+    paths = fetch(Folder(a=b"0123456789", sub__b=b"xy"), 5, on_bytes=told.append)
     assert paths == [target / "a", target / "sub" / "b"]
     assert [path.read_bytes() for path in paths] == [b"0123456789", b"xy"]
     assert everything(target) == ["a", "sub/b"]
-    assert told == [("a", 4, 10), ("a", 8, 10), ("a", 10, 10), ("sub/b", 2, 2)]
+    assert [(one.name, one.done, one.size, one.bytes_done, one.files_done) for one in told] == [
+        ("a", 4, 10, 4, 0),
+        ("a", 8, 10, 8, 0),
+        ("a", 10, 10, 10, 0),
+        ("a", 10, 10, 10, 1),
+        ("sub/b", 2, 2, 12, 1),
+        ("sub/b", 2, 2, 12, 2),
+    ]
+    assert {(one.action, one.bytes, one.files) for one in told} == {("fetch", 12, 2)}
 
 
 def test_an_empty_file_is_a_file(fetch, target):
@@ -299,3 +313,43 @@ def test_an_unknown_job_is_told(script, target):
     with pytest.raises(JobNotFound):
         script.play(download(SERVICE, "j", target), gone)
     assert not Path(target).exists()
+
+
+def test_what_has_come_is_checked_and_the_sum_is_asked_for_with_the_last_piece_only(script, fetch, target):
+    folder = Folder(a=b"0123456789", empty=b"")
+    folder.sums = {name: hashlib.sha256(data).digest() for name, data in folder.files.items()}
+    fetch(folder, 5)
+    asked = ["Want-Repr-Digest" in request.headers for request in script.requests[1:]]
+    assert asked == [False, False, True, True]
+    assert (target / "a").read_bytes() == b"0123456789"
+
+
+def test_what_did_not_arrive_intact_is_fetched_again_and_never_gets_its_name(script, fetch, target):
+    folder = Folder(a=b"0123456789")
+    folder.sums["a"] = hashlib.sha256(b"0123456789").digest()
+    broken = Folder(a=b"01234_6789")
+    broken.sums = folder.sums
+    script.play(download(SERVICE, "j", target), folder, folder, broken, folder, folder, folder, folder)
+    assert (target / "a").read_bytes() == b"0123456789"
+    (target / "a").unlink()
+    with pytest.raises(OutputError, match="its SHA-256 is another"):
+        fetch(broken, 1 + 4 * 3)
+    assert everything(target) == []
+
+
+def test_a_beginning_from_an_earlier_call_is_checked_too(script, fetch, target):
+    folder = Folder(a=b"0123456789")
+    folder.sums["a"] = hashlib.sha256(b"0123456789").digest()
+    interrupted(script, target, folder)
+    [part] = target.iterdir()
+    part.write_bytes(b"01234_67")
+    fetch(folder, 5)
+    assert ranges(script) == ["bytes=8-11", "bytes=0-3", "bytes=4-7", "bytes=8-11"]
+    assert (target / "a").read_bytes() == b"0123456789"
+
+
+def test_a_name_that_fits_nothing_is_a_file_that_is_not_found(fetch, target):
+    with pytest.raises(FileNotFoundError) as caught:
+        fetch(Folder(a=b"1"), 1, patterns=["b"])
+    assert isinstance(caught.value, OutputNotFound)
+    assert (caught.value.there, caught.value.errno) == (("a",), 2)

@@ -21,6 +21,7 @@ MADE: dict[type[HpcjobsError], HpcjobsError] = {
         errors.InvalidSpec([("cores", "is not a number"), ("", "no")]),
         errors.InputError("a.csv", "is missing"),
         errors.OutputError("../a", "leaves the folder"),
+        errors.OutputNotFound("a.csv", ["b.csv"]),
         errors.Unsupported("plain", "list jobs", "keep their ids"),
         errors.SubmissionUnknown("k1", "the answer was lost"),
         errors.ClientClosed(),

@@ -9,16 +9,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hpcjobs.models import Scope
+from hpcjobs.models import InputQuery, InputQueryAnswer, Scope
 from hpcjobs_server.api import documents
+from hpcjobs_server.api.bodies import answer, read_model
 from hpcjobs_server.auth import authorise
 from hpcjobs_server.context import context_of
 from hpcjobs_server.files import Upload
 from hpcjobs_server.problems import Problem, invalid, too_large
 
-_BUFFER = 1024 * 1024
+BUFFER = 1024 * 1024
 """Bytes that are collected before they are hashed and written, in one call to a thread."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 router = APIRouter(prefix="/v1", tags=["inputs"])
 
@@ -37,6 +38,22 @@ async def has_blob(request: Request, sha256: str) -> Response:
     if size is None:
         raise Problem(404, "input_not_found", "you have not sent this input")
     return Response(status_code=200)
+
+
+@router.post(
+    "/blobs/query",
+    responses={
+        200: {"model": InputQueryAnswer, "description": "Those that you have not sent"},
+        **documents.problems(413, 415),
+    },
+    openapi_extra=documents.body(InputQuery),
+)
+async def query_blobs(request: Request) -> Response:
+    """Ask which of many inputs were not sent before."""
+    caller = await authorise(request, Scope.READ)
+    asked = (await read_model(request, InputQuery)).sha256
+    missing = await anyio.to_thread.run_sync(context_of(request).blobs.missing, caller.owner, asked)
+    return answer(InputQueryAnswer(missing=missing))
 
 
 @router.put(
@@ -81,10 +98,15 @@ async def put_blob(request: Request, sha256: str) -> Response:
         finally:
             upload.abort()
     except OSError as error:
-        if error.errno in _FULL:
-            raise Problem(507, "no_space", "the service has no space left for inputs; ask who runs it") from None
+        if error.errno in FULL:
+            raise no_space() from None
         raise
     return Response(status_code=201 if new else 200)
+
+
+def no_space() -> Problem:
+    """507: the disk is full."""
+    return Problem(507, "no_space", "the service has no space left for inputs; ask who runs it")
 
 
 async def _receive(request: Request, upload: Upload, limit: int) -> None:
@@ -95,7 +117,7 @@ async def _receive(request: Request, upload: Upload, limit: int) -> None:
         if arrived > limit:
             raise too_large(limit, "the file")
         buffer += part
-        if len(buffer) >= _BUFFER:
+        if len(buffer) >= BUFFER:
             await anyio.to_thread.run_sync(upload.write, buffer)
             buffer = bytearray()
     if buffer:

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from hpcjobs.actions import CancelOrder, DeleteOrder, JobChanges, RetryOrder, UpdateOrder
 from hpcjobs.arrays import ArrayOrder, ManyOrder
-from hpcjobs.models import JobQuery, JobSpec, TokenOrder
+from hpcjobs.models import InputQuery, JobQuery, JobSpec, TokenOrder
 from hpcjobs.records import QueueOrder
 from hpcjobs_server.problems import MEDIA_TYPE, ProblemDocument
 
@@ -21,6 +21,7 @@ _MEANINGS = {
     401: "No token, or a wrong or an expired one",
     403: "The token may not do this",
     404: "There is no such thing, or it is another's",
+    408: "Nothing came for too long",
     409: "The state of the job, or an earlier request with the same key, stands against it",
     411: "The length is missing",
     412: "Someone else changed the job first",
@@ -83,8 +84,8 @@ def install(app: FastAPI) -> None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             components = document.setdefault("components", {})
             models: list[type[BaseModel]] = [
-                JobSpec, JobQuery, ManyOrder, ArrayOrder, CancelOrder, RetryOrder, DeleteOrder, UpdateOrder, JobChanges,
-                QueueOrder, TokenOrder, ProblemDocument,
+                JobSpec, JobQuery, InputQuery, ManyOrder, ArrayOrder, CancelOrder, RetryOrder, DeleteOrder, UpdateOrder,
+                JobChanges, QueueOrder, TokenOrder, ProblemDocument,
             ]  # fmt: skip
             _, more = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
             components.setdefault("schemas", {}).update(more["$defs"])

@@ -14,12 +14,14 @@ from hpcjobs_server.api import documents
 from hpcjobs_server.api.bodies import answer
 from hpcjobs_server.auth import authorise
 from hpcjobs_server.context import Context, context_of
+from hpcjobs_server.digests import repr_digest, wants_sha256
 from hpcjobs_server.files import MOST_FILES, TooManyFiles, list_below
 from hpcjobs_server.problems import Problem, job_not_found
 from hpcjobs_server.ranges import ByteRange
 from hpcjobs_server.sending import Piece, PieceResponse
 
 _MEDIA_TYPE = "application/octet-stream"
+_SUM = "The SHA-256 of the whole file, where Want-Repr-Digest asks for it and the file does not change meanwhile"
 
 router = APIRouter(prefix="/v1", tags=["files"])
 
@@ -43,8 +45,10 @@ async def list_files(request: Request, job_id: str) -> Response:
 @router.get(
     "/jobs/{job_id}/files/{path:path}",
     responses={
-        200: documents.raw("The whole file", _MEDIA_TYPE, ETag="Tells this content from another"),
-        206: documents.raw("The range that was asked for", _MEDIA_TYPE, Content_Range="bytes a-b/total"),
+        200: documents.raw("The whole file", _MEDIA_TYPE, ETag="Tells this content from another", Repr_Digest=_SUM),
+        206: documents.raw(
+            "The range that was asked for", _MEDIA_TYPE, Content_Range="bytes a-b/total", Repr_Digest=_SUM
+        ),
         304: {"description": "It is still the content of If-None-Match"},
         **documents.problems(404, 416),
     },
@@ -52,6 +56,7 @@ async def list_files(request: Request, job_id: str) -> Response:
         "parameters": [
             documents.parameter("Range", "header", "bytes=N-, bytes=N-M or bytes=-N"),
             documents.parameter("If-Range", "header", "An ETag: the range counts only for this content"),
+            documents.parameter("Want-Repr-Digest", "header", "sha-256=10 asks for the sum of the file (RFC 9530)"),
         ]
     },
 )
@@ -68,6 +73,8 @@ async def read_file(request: Request, job_id: str, path: str) -> Response:
     except (ValueError, FileNotFoundError):
         raise _no_such_file() from None
     headers = {"ETag": piece.etag}
+    if piece.sha256 is not None:
+        headers["Repr-Digest"] = repr_digest(piece.sha256)
     if request.headers.get("if-none-match") == piece.etag:
         if piece.file is not None:
             piece.file.close()
@@ -98,4 +105,5 @@ def _open(context: Context, parts: tuple[str, ...], wanted: ByteRange | None, re
         wanted,
         only_if=request.headers.get("if-range"),
         head=request.method == "HEAD",
+        digests=context.digests if wants_sha256(request.headers.get("want-repr-digest")) else None,
     )
