@@ -20,6 +20,7 @@ from hpcjobs.actions import (
     RetryResult,
     UpdateOutcome,
     UpdateResult,
+    summed,
 )
 from hpcjobs.cancelling import Learn
 from hpcjobs.errors import Conflict, InvalidSpec, JobNotFound, StaleVersion, TransportError, Unsupported
@@ -250,10 +251,15 @@ def _update_each(
         ids = yield from _matching(service, _some(ids))
     ids = [service.spelled(job_id) for job_id in ids]
     results: dict[str, UpdateResult] = {}
+    arrays: dict[str, list[str]] = {}
     left = list(dict.fromkeys(ids))
     end = clock() + PATIENCE
     while left:
         answer = yield from service.get_many(left)
+        children: dict[str, None] = {}
+        for job_id in answer.arrays:
+            arrays[job_id] = yield from service.jobs_of_array(job_id)
+            children.update(dict.fromkeys(arrays[job_id]))
         for job_id in answer.missing:
             results[job_id] = UpdateResult(job_id=job_id, outcome=UpdateOutcome.NOT_FOUND)
         items: list[JobUpdate] = []
@@ -267,11 +273,15 @@ def _update_each(
                 )
         told = (yield from service.update(items)) if items else []
         results.update((result.job_id, result) for result in told)
-        left = [result.job_id for result in told if result.outcome is UpdateOutcome.STALE]
-        if clock() > end:
+        stale = [result.job_id for result in told if result.outcome is UpdateOutcome.STALE]
+        left = [*stale, *(job_id for job_id in children if job_id not in results)]
+        if clock() > end and not children:
             break
-        if left:
+        if stale:
             yield from sleep(random.uniform(0.0, 0.1))  # noqa: S311 - only spreads the tries
+    for array, jobs in arrays.items():
+        if jobs:
+            results[array] = summed(array, [results[job_id] for job_id in jobs])
     return [results[job_id] for job_id in ids]
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import JobState
@@ -96,6 +96,12 @@ class JobChanges(_Asked):
     command: Annotated[str, StringConstraints(min_length=1, max_length=100_000)] | list[str] | None = None
     task: str | None = None
     args: Annotated[dict[str, Any], AfterValidator(_finite)] | None = None
+
+    @field_validator("start_at")
+    @classmethod
+    def _with_a_zone(cls, value: dt.datetime | None) -> dt.datetime | None:
+        """A time without a zone is local time here, and not where the service is."""
+        return value.astimezone() if value is not None and value.tzinfo is None else value
 
     @property
     def given(self) -> dict[str, Any]:
@@ -345,3 +351,27 @@ def outcomes(results: Iterable[CancelResult | RetryResult | DeleteResult | Updat
         for outcome, count in (result.jobs or {str(result.outcome): 1}).items():
             counts[outcome] = counts.get(outcome, 0) + count
     return counts
+
+
+R = TypeVar("R", CancelResult, RetryResult, DeleteResult, UpdateResult)
+
+_MOST_LEFT_FIRST = (
+    "NOT_FOUND", "STALE", "INVALID", "REFUSED", "STILL_RUNNING", "LEFT_RUNNING", "CANCEL_REQUESTED", "CANCELLED",
+    "RETRIED", "DELETED", "UPDATED", "UNCHANGED", "FINISHED_FIRST", "ALREADY_TERMINAL",
+)  # fmt: skip
+
+
+def summed(array_id: str, results: Sequence[R]) -> R:
+    """One result for an array: the outcome that leaves most to be done, and how many jobs came to which.
+
+    Args:
+        array_id: The array.
+        results: What came of its jobs; one at least.
+
+    Example:
+        >>> one, two = (RetryResult(job_id=name, outcome=name) for name in ("RETRIED", "STILL_RUNNING"))
+        >>> summed("a", [one, two]).jobs
+        {'RETRIED': 1, 'STILL_RUNNING': 1}
+    """
+    first = min(results, key=lambda result: _MOST_LEFT_FIRST.index(str(result.outcome)))
+    return first.model_copy(update={"job_id": array_id, "jobs": outcomes(results)})

@@ -247,10 +247,10 @@ def _confirm_many(
             raise CancelTimeout(result, info, seconds, others=len(going) - 1)
         yield from sleep(min(pause, left))
         pause = min(pause * 1.5, SLOWEST)
-    return [_confirmed(result, [last[one] for one in jobs.get(result.job_id, ()) if one in last]) for result in results]
+    return [confirmed(result, [last[one] for one in jobs.get(result.job_id, ()) if one in last]) for result in results]
 
 
-def _confirmed(result: CancelResult, infos: Sequence[JobInfo]) -> CancelResult:
+def confirmed(result: CancelResult, infos: Sequence[JobInfo]) -> CancelResult:
     """The result of a request whose jobs have all ended."""
     if not infos:
         return result

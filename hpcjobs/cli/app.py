@@ -45,13 +45,17 @@ class Entry:
 
 
 COMMANDS: Mapping[str, Entry] = {
-    "submit": Entry("Jobs", "Submit a job.", "hpcjobs.cli.submit:app"),
+    "submit": Entry("Jobs", "Submit a job, or an array of many.", "hpcjobs.cli.submit:app"),
     "list": Entry("Jobs", "List jobs, newest first.", "hpcjobs.cli.listing:app"),
-    "show": Entry("Jobs", "Show everything that is known of a job.", "hpcjobs.cli.show:app"),
+    "show": Entry("Jobs", "Show everything that is known of a job or an array.", "hpcjobs.cli.show:app"),
     "logs": Entry("Jobs", "Print what a job wrote.", "hpcjobs.cli.logs:app"),
     "watch": Entry("Jobs", "Watch jobs until they have ended.", "hpcjobs.cli.watch:app"),
     "cancel": Entry("Jobs", "Cancel jobs, and say of each what came of it.", "hpcjobs.cli.cancel:app"),
+    "retry": Entry("Jobs", "Run jobs again, at once; also such as are scheduled.", "hpcjobs.cli.retry:app"),
+    "update": Entry("Jobs", "Change jobs; of those that have started only their labels.", "hpcjobs.cli.update:app"),
+    "delete": Entry("Jobs", "Delete jobs, with their files; never one that runs.", "hpcjobs.cli.delete:app"),
     "download": Entry("Jobs", "Download the files of a job.", "hpcjobs.cli.download:app"),
+    "queues": Entry("Services", "List the queues, pause and resume them, set their limits.", "hpcjobs.cli.queues:app"),
     "login": Entry("Services", "Check a token with a service and keep both in a profile.", "hpcjobs.cli.login:app"),
     "profiles": Entry("Services", "List the profiles, and say which is used and why.", "hpcjobs.cli.profiles:app"),
     "token": Entry("Services", "Create, list and revoke tokens.", "hpcjobs.cli.token:app"),

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from hpcjobs.lifecycle import JobState
+
+if TYPE_CHECKING:
+    from hpcjobs.client import Client
+    from hpcjobs.models import JobInfo
 
 COMPLETION_TIMEOUT = 1.0
 """Seconds that the service is given to name its jobs."""
 
 GROUPS = {"active": "every state of a job that has not ended", "ended": "every state of a job that has ended"}
 """Words that stand for several states."""
+
+ENDINGS = {"ok": "it must end well", "any": "however it ends", "failed": "it must not end well"}
+"""How a job that is waited for must have ended."""
 
 
 def complete_state(incomplete: str) -> list[tuple[str, str]]:
@@ -50,28 +58,61 @@ def complete_profile(incomplete: str) -> list[str]:
 
 
 def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """The ids of the newest jobs, with their states and names, where the service answers at once."""
-    with contextlib.suppress(Exception):
-        from itertools import islice
+    """The ids of the newest jobs and of their arrays, with states and names, where the service answers at once."""
+    found: dict[str, str] = {}
+    for job in _newest_jobs(ctx):
+        if job.array_id is not None:
+            found.setdefault(job.array_id, f"array {(job.name or '').partition('[')[0]}".strip())
+        found[job.id] = f"{job.label} {job.name or ''}".strip()
+    return _described(found, incomplete)
 
-        from hpcjobs.cli.output import clean
-        from hpcjobs.client import Client
-        from hpcjobs.retrying import RetryPolicy
 
-        said = {**ctx.find_root().params, **{name: value for name, value in ctx.params.items() if value}}
-        with Client(
-            said.get("profile"),
-            url=said.get("url"),
-            start=False,
-            timeout=COMPLETION_TIMEOUT,
-            retry=RetryPolicy(tries=1, deadline=COMPLETION_TIMEOUT),
-        ) as client:
-            return [
-                (job.id, clean(f"{job.info.label} {job.info.name or ''}".strip()))
-                for job in islice(client.jobs(limit=100), 100)
-                if job.id.startswith(incomplete)
-            ]
+def complete_after(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What a job may wait for; behind an id and a colon: how it must have ended."""
+    before, colon, start = incomplete.rpartition(":")
+    if not colon:
+        return complete_job(ctx, incomplete)
+    return [(f"{before}:{word}", text) for word, text in ENDINGS.items() if word.startswith(start)]
+
+
+def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The tags of the newest jobs."""
+    tags = dict.fromkeys(tag for job in _newest_jobs(ctx) for tag in job.tags)
+    return [tag for tag in tags if tag.startswith(incomplete) and tag.isprintable()]
+
+
+def complete_queue(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The queues of the service, where it answers at once."""
+    with contextlib.suppress(Exception), _client(ctx) as client:
+        return _described({queue.name: "paused" if queue.paused else "" for queue in client.queues()}, incomplete)
     return []
+
+
+def _newest_jobs(ctx: typer.Context) -> list[JobInfo]:
+    with contextlib.suppress(Exception), _client(ctx) as client:
+        return [job.info for job in client.jobs(limit=100)]
+    return []
+
+
+def _described(found: dict[str, str], incomplete: str) -> list[tuple[str, str]]:
+    from hpcjobs.cli.output import clean
+
+    return [(word, clean(text)) for word, text in found.items() if word.startswith(incomplete)]
+
+
+def _client(ctx: typer.Context) -> Client:
+    """A client of the service that the words before say, which gives up soon and starts nothing."""
+    from hpcjobs.client import Client
+    from hpcjobs.retrying import RetryPolicy
+
+    said = {**ctx.find_root().params, **{name: value for name, value in ctx.params.items() if value}}
+    return Client(
+        said.get("profile"),
+        url=said.get("url"),
+        start=False,
+        timeout=COMPLETION_TIMEOUT,
+        retry=RetryPolicy(tries=1, deadline=COMPLETION_TIMEOUT),
+    )
 
 
 def complete_input(incomplete: str) -> list[str]:

@@ -18,13 +18,14 @@ EXAMPLES = """\
 Examples:
   hpcjobs logs "$id" --tail 20
   hpcjobs logs -f "$id" | grep --line-buffered residual
+  hpcjobs logs "$array" --index 3
 """
 
 app = typer.Typer(**PLAIN)
 
 
 @app.command("logs", cls=Command, epilog=EXAMPLES)
-def logs(
+def logs(  # noqa: PLR0917 - the options of the command
     ctx: typer.Context,
     job_id: Annotated[str, typer.Argument(metavar="ID", help="The job.", autocompletion=complete_job)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
@@ -40,6 +41,9 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N lines, and what follows.")
     ] = None,
+    index: Annotated[
+        int | None, typer.Option("--index", metavar="N", min=0, help="ID is an array: its job with this index.")
+    ] = None,
 ) -> None:
     """Print what a job wrote.
 
@@ -53,7 +57,9 @@ def logs(
     if stream not in STREAMS:
         raise typer.BadParameter(f"there is no stream {stream!r}; the streams are {' and '.join(STREAMS)}")
     with settings.connect() as client:
-        job = client.job(job_id)
+        job_id = waits.job_of(client, job_id, index)
+        with waits.one_job(client, job_id):
+            job = client.job(job_id)
         with waits.leaving_alone({job_id: job.info}) if follow else contextlib.nullcontext():
             print_log(client, job_id, stream=stream, follow=follow, tail=tail, as_json=settings.json)
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpcjobs.cli.completion import complete_input
+from hpcjobs.cli.completion import ENDINGS, complete_after, complete_input, complete_queue, complete_tag
 from hpcjobs.cli.settings import PLAIN, Command, Settings
 from hpcjobs.lifecycle import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from hpcjobs.cli.exits import ExitCode
     from hpcjobs.client import Client
     from hpcjobs.inputs import LocalFile
     from hpcjobs.models import JobInfo
@@ -31,6 +32,9 @@ Examples:
   hpcjobs submit --walltime 10m 'sort big.txt | uniq -c > counts.txt'
   hpcjobs submit --name fit --meta run=7 -- ./simulate --seed 7
   id=$(hpcjobs submit -- ./simulate) && hpcjobs watch "$id"
+  hpcjobs submit --after "$id" --after "$other:any" -- ./collect
+  hpcjobs submit --over dampings.csv -- python fit.py --damping '{damping}'
+  hpcjobs submit --array 100 --name sweep 'fit.py --seed {index}'
 """
 
 app = typer.Typer(**PLAIN)
@@ -67,7 +71,10 @@ def submit(  # noqa: PLR0917 - the options of the command
     ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", metavar="NAME", help="A name for people.")] = None,
     tags: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="TAG", help="A word to find the job by. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--tag", metavar="TAG", help="A word to find the job by. May be repeated.", autocompletion=complete_tag
+        ),
     ] = None,
     cores: Annotated[int | None, typer.Option("--cores", "-c", metavar="N", help="Processor cores.")] = None,
     memory: Annotated[
@@ -79,7 +86,9 @@ def submit(  # noqa: PLR0917 - the options of the command
             "--walltime", "-t", metavar="TIME", help="The longest time it may run: 90s, 10m, 1h30m, 2d or D-HH:MM:SS."
         ),
     ] = None,
-    queue: Annotated[str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="The queue.")] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", "-q", metavar="QUEUE", help="The queue.", autocompletion=complete_queue)
+    ] = None,
     priority: Annotated[int | None, typer.Option("--priority", metavar="N", help="Higher goes first.")] = None,
     env: Annotated[
         list[str] | None,
@@ -99,6 +108,54 @@ def submit(  # noqa: PLR0917 - the options of the command
     ] = None,
     max_attempts: Annotated[
         int | None, typer.Option("--max-attempts", metavar="N", help="How often it may run in all, if it fails.")
+    ] = None,
+    backoff: Annotated[
+        str | None,
+        typer.Option(
+            "--backoff", metavar="TIME", help="The pause before its second attempt, doubled before each further one."
+        ),
+    ] = None,
+    retry_on: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--retry-on",
+            metavar="CODE",
+            help="An exit code that is worth another attempt; without any: every failure. May be repeated.",
+        ),
+    ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after",
+            metavar="ID[:ok|any|failed]",
+            help="A job or an array that must have ended before: well (ok), in any way, or not well. May be repeated.",
+            autocompletion=complete_after,
+        ),
+    ] = None,
+    start_at: Annotated[
+        str | None,
+        typer.Option("--start-at", metavar="DATE", help="Not before: 2026-05-01 or 2026-05-01T12:00, local time."),
+    ] = None,
+    start_in: Annotated[
+        str | None, typer.Option("--start-in", metavar="TIME", help="Not before so much time has gone by: 90s, 2h.")
+    ] = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option("--expires-in", metavar="TIME", help="It is FAILED if it has not started after so much time."),
+    ] = None,
+    array: Annotated[
+        int | None,
+        typer.Option("--array", metavar="N", help="Submit an array of N jobs; in the command {index} is from 0."),
+    ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            "--over",
+            metavar="FILE|-",
+            help="Submit an array with a job for each item of a .json list, of .jsonl lines or of a .csv table, "
+            "or of JSON on stdin; in the command {name} stands for what the item has by that name.",
+            autocompletion=complete_input,
+        ),
     ] = None,
     grace: Annotated[
         str | None,
@@ -136,17 +193,23 @@ def submit(  # noqa: PLR0917 - the options of the command
         str | None, typer.Option("--timeout", metavar="TIME", help="Wait no longer than this; exit 124 then.")
     ] = None,
 ) -> None:
-    """Submit a job.
+    """Submit a job, or an array of many.
 
-    Prints the id of the new job, and nothing else, on stdout. Options for hpcjobs stand before the command.
+    Prints the id of the new job or array, and nothing else, on stdout. Options for hpcjobs stand before the command.
     """
     from hpcjobs.cli import output, waits
+    from hpcjobs.cli.selecting import to_start
     from hpcjobs.operations import submit_once
 
     settings = Settings.of(ctx)
     limit = waits.seconds(timeout)
     if limit is not None and not (wait or follow):
         raise typer.BadParameter("--timeout needs --wait or --follow")
+    many = array is not None or over is not None
+    if many and follow:
+        raise typer.BadParameter("--follow prints the log of one job; for an array give --wait, or see hpcjobs watch")
+    if array is not None and over is not None:
+        raise typer.BadParameter("give --array or --over, not both")
     fields: dict[str, Any] = {
         "command": _command(command, shell=shell),
         "name": name,
@@ -157,28 +220,88 @@ def submit(  # noqa: PLR0917 - the options of the command
         "queue": queue,
         "priority": priority,
         "env": _environment(env or []),
-        "meta": _meta(meta or []),
+        "meta": to_meta(meta or []),
         "max_attempts": max_attempts,
+        "backoff": backoff,
+        "retry_on": retry_on,
+        "after": [_dependency(text) for text in after or []],
+        "start_at": None if start_at is None else to_start(start_at),
+        "start_in": start_in,
+        "expires_in": expires_in,
         "grace": grace,
         "requeue": False if no_requeue else None,
         "stderr": stderr,
     }
     asked = {field: value for field, value in fields.items() if value not in (None, {}, [])}
     key = str(uuid.uuid4()) if key is None else key
+    if many:
+        code = _submit_array(
+            asked, settings, inputs=inputs or [], key=key, size=array, over=over, wait=wait, limit=limit
+        )
+        raise typer.Exit(code)
     with settings.connect(start=True) as client:
         session = waits.session_of(client)
         send = functools.partial(submit_once, session.service, asked, inputs=_inputs(inputs or []), key=key)
         with _way_back(key):
             job = session.transfer(send, settings.progress)
-        if settings.json and (follow or not wait):
-            (output.json_line if follow else output.json_document)(job)
-        elif not settings.json and not follow:
-            print(job.id, flush=True)
-        if not (wait or follow):
-            output.note(f"watch it: hpcjobs watch {job.id}")
-            return
-        info = _followed(client, job, settings, limit) if follow else _waited(client, job, settings, limit)
+        with waits.leaving_alone({job.id: job}):
+            if settings.json and (follow or not wait):
+                (output.json_line if follow else output.json_document)(job)
+            elif not settings.json and not follow:
+                print(job.id, flush=True)
+            if not (wait or follow):
+                output.note(f"watch it: hpcjobs watch {job.id}")
+                return
+            info = _followed(client, job, settings, limit) if follow else _waited(client, job, settings, limit)
     raise typer.Exit(waits.verdict([info]))
+
+
+def _submit_array(
+    asked: dict[str, Any],
+    settings: Settings,
+    *,
+    inputs: Sequence[str],
+    key: str,
+    size: int | None,
+    over: str | None,
+    wait: bool,
+    limit: float | None,
+) -> ExitCode:
+    """Submit an array, tell its id, and wait for all of its jobs where that is wanted."""
+    from hpcjobs.arrays import ArrayOrder
+    from hpcjobs.cli import output, views, waits
+    from hpcjobs.cli.exits import ExitCode
+    from hpcjobs.cli.items import read_items
+    from hpcjobs.models import JobSpec
+    from hpcjobs.operations import submit_array
+
+    sizes = {"size": size} if over is None else {"over": read_items(over)}
+    order = ArrayOrder.parse({"spec": JobSpec.parse(asked), **sizes})
+    with settings.connect(start=True) as client:
+        session = waits.session_of(client)
+        send = functools.partial(submit_array, session.service, order, inputs=_inputs(inputs), key=key)
+        with _way_back(key):
+            info, jobs = session.transfer(send, settings.progress)
+        told = {"jobs": [job.id for job in jobs]}
+        with waits.leaving_alone({job.id: job for job in jobs}):
+            if not settings.json:
+                print(info.id, flush=True)
+                output.note(f"an array of {len(jobs)} jobs")
+            elif not wait:
+                output.json_document({**output.plain(info), **told})
+            if not wait:
+                output.note(f"watch it: hpcjobs watch {info.id}")
+                return ExitCode.DONE
+            shown = views.Table(stderr=True) if sys.stderr.isatty() and not settings.json else views.Quiet()
+            ended = waits.until_ended(client, jobs, shown, limit)
+        if settings.json:
+            output.json_document({**output.plain(session.run(session.service.array(info.id))), **told})
+    bad = [job for job in ended if job.state is not JobState.FINISHED]
+    if bad and not settings.json:
+        for job in bad[: waits.NAMED]:
+            output.error_line(waits.ending(job))
+        output.error_line(f"{len(bad)} of {len(ended)} jobs did not end well; run them again: hpcjobs retry {info.id}")
+    return waits.verdict(ended)
 
 
 @contextlib.contextmanager
@@ -269,11 +392,11 @@ def _inputs(given: Sequence[str]) -> dict[str, str]:
     return {name: str(file.path) for name, file in found.items()}
 
 
-def _meta(given: Sequence[str]) -> dict[str, Any]:
+def to_meta(given: Sequence[str]) -> dict[str, Any]:
     """What ``--meta`` says.
 
     Example:
-        >>> _meta(["run=7", "note=wrong damping"])
+        >>> to_meta(["run=7", "note=wrong damping"])
         {'run': 7, 'note': 'wrong damping'}
     """
     found: dict[str, Any] = {}
@@ -286,6 +409,21 @@ def _meta(given: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
+
+
+def _dependency(text: str) -> tuple[str, str]:
+    """What ``--after`` says: a job, and how it must have ended.
+
+    Example:
+        >>> _dependency("0b7f"), _dependency("0b7f:any")
+        (('0b7f', 'ok'), ('0b7f', 'any'))
+    """
+    job, colon, when = text.rpartition(":")
+    if not colon:
+        job, when = text, "ok"
+    if not job or when not in ENDINGS:
+        raise typer.BadParameter(f"--after {text!r} cannot be read; write ID, or ID: and one of {', '.join(ENDINGS)}")
+    return job, when
 
 
 def _no_number(word: str) -> None:

@@ -51,16 +51,71 @@ def seconds(text: str | None) -> float | None:
 
 
 def look(client: Client, ids: Sequence[str]) -> tuple[list[JobInfo], list[str]]:
-    """Look at jobs by id.
+    """Look at jobs by id; the id of an array stands for all of its jobs.
 
     Returns:
         What is known of those that there are, in the order of the ids, and the ids of those that there are not.
     """
+    from hpcjobs.operations import look_at_array
+
     session = session_of(client)
     ids = [session.service.spelled(job_id) for job_id in ids]
     answer = session.run(session.service.get_many(ids)) if ids else None
-    found = {job.id: job for job in answer.items} if answer else {}
-    return [found[job_id] for job_id in ids if job_id in found], [job_id for job_id in ids if job_id not in found]
+    found = {job.id: [job] for job in answer.items} if answer else {}
+    for array in answer.arrays if answer else ():
+        _, found[array] = session.run(look_at_array(session.service, array))
+    jobs = {job.id: job for job_id in ids for job in found.get(job_id, ())}
+    return list(jobs.values()), [job_id for job_id in ids if job_id not in found]
+
+
+def arrays_among(client: Client, ids: Sequence[str]) -> list[str]:
+    """Those of the ids that are arrays."""
+    session = session_of(client)
+    if not session.service.capabilities.arrays:
+        return []
+    return session.run(session.service.get_many([session.service.spelled(job_id) for job_id in ids])).arrays
+
+
+@contextlib.contextmanager
+def one_job(client: Client, job_id: str) -> Iterator[None]:
+    """Where the id of an array stands in place of that of a job, say how one of its jobs is named.
+
+    Raises:
+        typer.BadParameter: The id is an array's.
+    """
+    from hpcjobs.errors import JobNotFound
+
+    try:
+        yield
+    except JobNotFound:
+        if not arrays_among(client, [job_id]):
+            raise
+        raise typer.BadParameter(
+            f"{job_id} is an array of jobs; say which of them: --index N, or an id of hpcjobs list --array {job_id}"
+        ) from None
+
+
+def job_of(client: Client, job_id: str, index: int | None) -> str:
+    """The id of a job; of an array: of its job with this index.
+
+    Raises:
+        typer.BadParameter: There is no such index, or the id is no array's.
+    """
+    from hpcjobs.errors import JobNotFound, NotFound
+
+    if index is None:
+        return job_id
+    try:
+        array = client.array(job_id)
+    except JobNotFound:
+        raise
+    except NotFound:
+        client.job(job_id)  # says so where there is no such job either
+        raise typer.BadParameter(f"{job_id} is a job and no array: leave out --index") from None
+    for job in array:
+        if job.info.array_index == index:
+            return job.id
+    raise typer.BadParameter(f"array {job_id} has no job with the index {index}; it has {len(array)} jobs, from 0")
 
 
 def until_ended(client: Client, jobs: Sequence[JobInfo], display: Display, timeout: float | None) -> list[JobInfo]:

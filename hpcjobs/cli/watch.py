@@ -12,6 +12,7 @@ from hpcjobs.cli.settings import PLAIN, Command, Settings
 EXAMPLES = """\
 Examples:
   hpcjobs watch
+  hpcjobs watch "$array"
   hpcjobs list --ids-only --tag sweep | hpcjobs watch - --timeout 2h
   hpcjobs watch --json | jq -r 'select(.state == "FAILED") | .id'
 """
@@ -26,7 +27,8 @@ def watch(
         list[str] | None,
         typer.Argument(
             metavar="[ID...]",
-            help="The jobs; - reads their ids from stdin. Without any: all jobs that have not ended.",
+            help="The jobs, or arrays for all of their jobs; - reads ids from stdin. "
+            "Without any: all jobs that have not ended.",
             autocompletion=complete_job,
             show_default=False,
         ),
@@ -54,7 +56,7 @@ def watch(
         else:
             jobs, missing = waits.look(client, read_ids(job_ids))
         for job_id in missing:
-            output.error_line(f"there is no job {job_id}")
+            output.error_line(f"there is no job or array {job_id}")
         if jobs:
             jobs = waits.until_ended(client, jobs, views.display(as_json=settings.json), limit)
         elif not missing:

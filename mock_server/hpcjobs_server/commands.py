@@ -80,6 +80,14 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         typer.Option(min=0, max=1000, metavar="N", help="Worker processes. Default: 1.", show_default=False),
     ] = None,
     cores: Cores = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Remove jobs that ended longer ago than this, with their files: 90d, 12h. Default: keep all.",
+            show_default=False,
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write your token there too, readable by you only.", show_default=False),
@@ -126,6 +134,7 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         executor=executor,
         workers=workers,
         cores=cores,
+        keep=keep,
         token_file=token_file,
         listen=False if no_listen else None,
         tasks=tasks or None,
@@ -235,7 +244,7 @@ def _settings(**options: Any) -> Settings:
         problem = error.errors()[0]
         name = str(problem["loc"][0]) if problem["loc"] else ""
         source = f"--{name.replace('_', '-')}" if name in given else PREFIX + name.upper()
-        _fail(f"{source}: {problem['msg']}", USAGE)
+        _fail(f"{source}: {problem['msg'].removeprefix('Value error, ')}", USAGE)
     except SettingsError as error:  # no JSON where a list is wanted
         _fail(str(error), USAGE)
     url = settings.database_url

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hpcjobs.models import parse_duration
 
 PREFIX = "HPCJOBS_SERVER_"
 
@@ -27,6 +30,10 @@ def default_data() -> Path:
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _seconds(value: Any) -> float:
+    return parse_duration(value).total_seconds()
 
 
 class Settings(BaseSettings):
@@ -67,8 +74,10 @@ class Settings(BaseSettings):
     """Folders where these modules are looked for, beside the server's own Python path."""
     tasks_only: bool = False
     """Whether commands and functions of the users' own are refused."""
-    keep: float | None = Field(default=None, gt=0)
-    """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever."""
+    keep: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] | None = None
+    """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever.
+
+    Also ``"90d"``, ``"12h"``, as everywhere in hpcjobs."""
     pool_size: int = Field(default=8, ge=2)
     """Database connections of the API process."""
     token_file: Path | None = None

@@ -318,6 +318,14 @@ class TestArrays:
         assert [idle.job(job.id).info.spec["command"] for job in again] == ["true", "false"]  # type: ignore[index]
         assert [job.name for job in again] == ["both[0]", "both[1]"]
 
+    def test_a_function_changes_each_job_of_an_array(self, idle: Client) -> None:
+        """It is called for each of them, as for an id; the array has one result, and other ids one each."""
+        array = idle.submit_array("true", array=3)
+        changed = idle.update_many([array, array[1], "nonsense"], lambda info: {"tags": [*info.tags, "seen"]})
+        assert [(one.job_id, one.jobs) for one in changed[::2]] == [(array.id, {"UPDATED": 3}), ("nonsense", None)]
+        assert changed[1].outcome is UpdateOutcome.UPDATED
+        assert [job.tags for job in idle.array(array.id)] == [["seen"]] * 3
+
     def test_the_same_key_makes_one_array(self, idle: Client) -> None:
         first, again = (idle.submit_array("true", array=2, key="one") for _ in range(2))
         assert [job.id for job in first] == [job.id for job in again]

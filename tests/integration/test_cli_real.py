@@ -418,3 +418,312 @@ def test_on_a_terminal_login_asks_for_the_token_and_does_not_show_it(terminal, e
     assert screen.process.wait(TIMEOUT) == 0
     assert environ["HPCJOBS_TOKEN"] not in text
     assert environ["HPCJOBS_TOKEN"] in (tmp_path / "config.toml").read_text()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Many jobs
+
+
+def submitted(run, *argv):
+    """Submit with these options, and give the id back."""
+    code, out, err = run("submit", *argv)
+    assert (code, err) == (0, "")
+    return out.strip()
+
+
+def shown(run, *argv):
+    """What ``show`` tells, by name."""
+    code, out, err = run("show", *argv)
+    assert (code, err) == (0, "")
+    return dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
+
+
+def states_of(run, *conditions):
+    """How many jobs are in which state."""
+    found = {}
+    for job in json.loads(run("list", "--json", *conditions)[1]):
+        found[job["state"]] = found.get(job["state"], 0) + 1
+    return found
+
+
+def test_cancel_by_a_tag_asks_nobody_where_there_is_no_terminal(run):
+    """Without --yes nothing is sent and nothing hangs; with it, all that are meant are cancelled with the reason."""
+    ids = {submitted(run, "--tag", "sweep-3", "--start-in", "1h", "--", "true") for _ in range(2)}
+    submitted(run, "--tag", "other", "--start-in", "1h", "--", "true")
+    code, out, err = run("cancel", "--tag", "sweep-3", "--reason", "wrong mesh")
+    assert (code, out) == (2, "")
+    assert "--yes" in err
+    assert states_of(run) == {"PENDING": 3}
+    code, out, _ = run("cancel", "--tag", "sweep-3", "--reason", "wrong mesh", "--yes")
+    assert code == 0
+    assert set(out.splitlines()) == {f"job {job_id} is cancelled (CANCELLED): wrong mesh" for job_id in ids}
+    assert states_of(run, "--tag", "sweep-3") == {"CANCELLED": 2}
+    assert states_of(run, "--tag", "other") == {"PENDING": 1}
+    assert run("cancel", "--tag", "sweep-3", "--yes") == (0, "", "")
+    assert run("cancel", "--tag", "sweep-3", "--yes", "--json") == (0, "[]\n", "")
+
+
+def test_more_than_a_handful_of_ids_is_asked_about_too(run):
+    ids = run("submit", "--array", "6", "--start-in", "1h", "--", "true") and run("list", "--ids-only")[1]
+    assert len(ids.split()) == 6
+    code, _, err = run("delete", "-", stdin=ids)
+    assert (code, "these are 6 ids" in err) == (2, True)
+    code, out, _ = run("delete", "-", "-y", "--json", stdin=ids)
+    assert code == 0
+    assert [(one["job_id"], one["outcome"]) for one in json.loads(out)] == [
+        (job_id, "DELETED") for job_id in ids.split()
+    ]
+
+
+def test_of_many_jobs_the_counts_are_told_and_those_that_failed(run):
+    array = submitted(run, "--array", "30", "--start-in", "1h", "--", "true")
+    unknown = str(uuid.uuid4())
+    ids = run("list", "--ids-only", "--array", array)[1].split()
+    code, out, _ = run("update", *ids, unknown, "--priority", "3", "-y")
+    assert code == 5
+    assert out.splitlines() == ["30 UPDATED", "1 NOT_FOUND", f"job {unknown} is not known"]
+    code, out, _ = run("cancel", "--array", array, "-y", "--json")
+    assert (code, len(json.loads(out))) == (0, 30)
+
+
+def test_on_a_terminal_it_is_asked_first_and_no_means_no(run, terminal):
+    """The question says how many jobs are meant and names the first; only y goes on, and only with those jobs."""
+    submitted(run, "--tag", "sweep", "--name", "sweep", "--start-in", "1h", "--array", "7", "--", "true")
+    for answer in (b"n\n", b"\n", b"\x04", b"what\n"):
+        screen = terminal("cancel", "--tag", "sweep")
+        shown = screen.read("[y/N]")
+        assert "Cancel these 7 jobs?" in shown
+        assert "sweep[6]" in shown
+        assert "and 2 more" in shown
+        screen.type(answer)
+        assert "nothing was cancelled" in screen.read()
+        assert screen.process.wait(TIMEOUT) == 1
+    assert states_of(run) == {"PENDING": 7}
+    screen = terminal("cancel", "--tag", "sweep", "--reason", "no more")
+    screen.read("[y/N]")
+    late = submitted(run, "--tag", "sweep", "--start-in", "1h", "--", "true")
+    screen.type(b"y\n")
+    screen.read()
+    assert screen.process.wait(TIMEOUT) == 0
+    assert states_of(run) == {"PENDING": 1, "CANCELLED": 7}
+    assert state_of(run, late) == "PENDING"
+
+
+def test_on_a_terminal_ctrl_c_at_the_question_does_nothing(run, terminal):
+    submitted(run, "--tag", "sweep", "--start-in", "1h", "--", "true")
+    screen = terminal("delete", "--tag", "sweep")
+    assert "Delete it with all files?" in screen.read("[y/N]")
+    screen.type(b"\x03")
+    assert "Traceback" not in screen.read()
+    assert screen.process.wait(TIMEOUT) == 130
+    assert states_of(run) == {"PENDING": 1}
+
+
+def test_retry_runs_again_what_does_not_run(run):
+    failed = run("submit", "--wait", "--", "sh", "-c", "test $HPCJOBS_ATTEMPT = 2")[1].strip()
+    assert run("retry", failed) == (0, f"job {failed} is QUEUED again\n", "")
+    assert run("watch", failed)[0] == 0
+    running = submitted(run, "--", "sleep", "60")
+    until_running(run, running)
+    code, out, _ = run("retry", running, failed, "nonsense")
+    assert code == 5
+    assert out.splitlines()[0] == f"job {running} is RUNNING and was left alone"
+    assert out.splitlines()[2] == "job nonsense is not known"
+    assert run("retry", running)[0] == 1
+    assert run("delete", running)[0] == 1
+    assert run("cancel", running, "--confirm", "30")[0] == 0
+
+
+def test_of_an_array_only_the_failed_run_again(run):
+    """By its id as by --array; the command that told of the failures says how."""
+    code, out, err = run(
+        "submit", "--array", "3", "--wait", "--", "sh", "-c", "test $HPCJOBS_ATTEMPT = 2 -o {index} = 0"
+    )
+    array = out.strip()
+    assert code == 1
+    assert f"2 of 3 jobs did not end well; run them again: hpcjobs retry {array}" in err
+    code, out, _ = run("retry", array, "--json")
+    assert code == 0
+    assert [one["outcome"] for one in json.loads(out)] == ["RETRIED"] * 2
+    assert run("watch", array)[0] == 0
+    attempts = {job["array_index"]: job["attempt"] for job in json.loads(run("list", "--array", array, "--json")[1])}
+    assert attempts == {0: 1, 1: 2, 2: 2}
+    assert run("retry", array) == (0, "", "")
+
+
+def test_update_changes_what_can_be_changed_and_says_what_cannot(run):
+    job = submitted(run, "--tag", "a", "--meta", "run=7", "--start-in", "1h", "--", "false")
+    said = (
+        "--priority 5 --queue night --name new --add-tag b --remove-tag a --meta note=x --max-attempts 2 --command true"
+    )
+    assert run("update", job, *said.split()) == (0, f"job {job} is changed\n", "")
+    info = json.loads(run("show", job, "--json")[1])
+    told = [info[name] for name in ("priority", "queue", "name", "tags", "meta", "max_attempts")]
+    assert told == [5, "night", "new", ["b"], {"run": 7, "note": "x"}, 2]
+    assert info["spec"]["command"] == "true"
+    assert run("update", job, "--add-tag", "b") == (0, f"job {job} was like that already\n", "")
+    assert run("update", job, "--start-now")[0] == 0
+    assert run("watch", job)[0] == 0
+    code, out, _ = run("update", job, "--command", "false", "--tag", "c")
+    assert code == 1
+    assert out == f"job {job} was left as it is: the job is FINISHED: command can no longer be changed\n"
+    assert json.loads(run("show", job, "--json")[1])["tags"] == ["b"]
+    assert run("update", job, "--tag", "c", "--tag", "d")[0] == 0
+    assert json.loads(run("show", job, "--json")[1])["tags"] == ["c", "d"]
+
+
+def test_update_by_conditions_and_of_a_whole_array(run):
+    array = submitted(run, "--array", "3", "--tag", "mesh", "--start-in", "1h", "--", "true")
+    code, out, _ = run("update", array, "--add-tag", "kept")
+    assert (code, out) == (0, f"array {array}: 3 UPDATED\n")
+    code, out, _ = run("update", "--where-tag", "kept", "--add-tag", "twice", "--priority", "2", "-y")
+    assert (code, out.count("is changed")) == (0, 3)
+    jobs = json.loads(run("list", "--json", "--tag", "twice")[1])
+    assert [(job["tags"], job["priority"]) for job in jobs] == [(["mesh", "kept", "twice"], 2)] * 3
+    code, out, _ = run("update", array, "nonsense", "--meta", "x=1", "--json")
+    assert (code, [one["outcome"] for one in json.loads(out)]) == (5, ["UPDATED", "NOT_FOUND"])
+
+
+def test_tags_that_are_added_at_the_same_time_are_all_kept(run, start):
+    job = submitted(run, "--start-in", "1h", "--", "true")
+    together = [start("update", job, "--add-tag", f"t{n}", stdout=subprocess.DEVNULL) for n in range(4)]
+    assert [process.wait(TIMEOUT) for process in together] == [0] * 4
+    assert set(json.loads(run("show", job, "--json")[1])["tags"]) == {"t0", "t1", "t2", "t3"}
+
+
+def test_a_job_that_is_to_run_after_others(run):
+    """--after takes ids of jobs and arrays, and how they must have ended; show says so."""
+    failing = submitted(run, "--", "false")
+    array = submitted(run, "--array", "2", "--", "true")
+    code, out, _ = run("submit", "--after", f"{failing}:failed", "--after", array, "--wait", "--", "true")
+    assert code == 0
+    assert shown(run, out.strip())["after"] == f"{failing}:failed, {array}"
+    code, _, err = run("submit", "--after", failing, "--wait", "--", "true")
+    assert (code, failing in err) == (1, True)
+    assert run("submit", "--after", str(uuid.uuid4()), "--", "true")[0] == 6
+
+
+def test_times_and_attempts_become_the_job(run):
+    said = "--start-at 2100-01-01T12:00Z --expires-in 1h --backoff 5s --retry-on 75 --retry-on 76 -- true"
+    job = submitted(run, *said.split())
+    told = shown(run, job)
+    assert (told["start at"], told["backoff"]) == ("2100-01-01T12:00:00Z", "5.0 s")
+    assert told["retry on"] == "exit code 75, exit code 76"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["expires at"])
+    assert run("update", job, "--start-at", "2101-01-01T00:00Z")[0] == 0
+    assert shown(run, job)["start at"] == "2101-01-01T00:00:00Z"
+
+
+def test_an_array_over_a_table(run, tmp_path):
+    """Each row is a job; the array's id is all that is printed, and stands for its jobs everywhere."""
+    (tmp_path / "d.csv").write_text("damping,run\n0.02,007\n0.05,a b\n")
+    array = submitted(run, "--name", "sweep", "--over", str(tmp_path / "d.csv"), "--wait", "--", "echo {run} {damping}")
+    assert run("logs", array, "--index", "1") == (0, "a b 0.05\n", "")
+    told = shown(run, array)
+    assert (told["name"], told["array of"], told["FINISHED"], told["progress"]) == ("sweep", "2 jobs", "2", "100%")
+    assert told["command"] == "echo {run} {damping}"
+    told = shown(run, array, "--index", "1")
+    assert (told["array"], json.loads(told["item"])) == (f"{array}, index 1", {"damping": "0.05", "run": "a b"})
+    assert told["command"] == "echo 'a b' 0.05"
+    code, out, _ = run("submit", "--over", "-", "--wait", "--json", "--", "echo", "{item}", stdin='1\n"b"\n')
+    told = json.loads(out)
+    assert (code, told["size"], told["counts"], len(told["jobs"])) == (0, 2, {"FINISHED": 2}, 2)
+    assert run("logs", told["jobs"][1])[1] == "b\n"
+    code, out, _ = run("watch", array, told["id"], "--json")
+    assert (code, len(out.splitlines())) == (0, 4)
+    for argv in (["logs", array], ["show", array, "--history"], ["show", array, "--files"]):
+        code, _, err = run(*argv)
+        assert (code, "--index N" in err) == (2, True)
+    assert run("logs", array, "--index", "2")[0] == 2
+    assert run("logs", told["jobs"][0], "--index", "0")[0] == 2
+    assert run("logs", str(uuid.uuid4()), "--index", "0")[0] == 5
+
+
+def test_an_array_is_cancelled_and_deleted_as_one(run):
+    array = submitted(run, "--array", "3", "--", "sleep", "60")
+    until(lambda: states_of(run).get("RUNNING") == 2, timeout=TIMEOUT, what="the start of two jobs")
+    code, out, _ = run("cancel", array, "--reason", "enough", "--confirm", "30")
+    assert (code, out) == (0, f"array {array}: 3 CANCELLED\n")
+    assert run("delete", array) == (0, f"array {array}: 3 DELETED\n", "")
+    assert run("show", array)[0] == 5
+
+
+def test_the_history_of_a_job_is_two_tables(run):
+    job = run("submit", "--wait", "--max-attempts", "2", "--", "sh", "-c", "test $HPCJOBS_ATTEMPT = 2")[1].strip()
+    changes, attempts, times = run("show", job, "--history")[1].split("\n\n")
+    assert [line.split()[1] for line in changes.splitlines()] == [
+        "STATE", "QUEUED", "RUNNING", "QUEUED", "RUNNING", "FINISHED",
+    ]  # fmt: skip
+    assert "exit code 1" in changes
+    assert [line.split()[:3] for line in attempts.splitlines()] == [
+        ["ATTEMPT", "STATE", "EXIT"], ["1", "FAILED", "1"], ["2", "FINISHED", "0"],
+    ]  # fmt: skip
+    assert [line.split()[0] for line in times.splitlines()] == ["waited", "ran"]
+    told = json.loads(run("show", job, "--history", "--json")[1])
+    assert all(attempt["peak_memory"] > 0 for attempt in told["attempts"])
+
+
+def test_queues_are_paused_limited_and_opened_again(run, shared_service, monkeypatch):
+    queue = f"q-{uuid.uuid4().hex[:8]}"
+    assert run("queues", "pause", queue)[0] == 4
+    monkeypatch.setenv("HPCJOBS_TOKEN", shared_service.make_token("operator", scope="admin").token)
+    code, out, _ = run("queues", "pause", queue, "--reason", "maintenance")
+    assert (code, out) == (
+        0,
+        f"queue {queue} is paused: maintenance (runs any number of jobs at once, each for any time)\n",
+    )
+    job = submitted(run, "--queue", queue, "--", "true")
+    [header, row] = [line.split() for line in run("queues")[1].splitlines() if line.split()[0] in {"QUEUE", queue}]
+    assert (row[1], row[header.index("QUEUED")], row[-1]) == ("paused", "1", "maintenance")
+    code, out, _ = run("queues", "set", queue, "--max-running", "2", "--max-walltime", "12h", "--json")
+    told = json.loads(out)
+    assert (told["max_running"], told["max_walltime"], told["paused"]) == (2, 43200, True)
+    assert run("queues", "set", queue, "--max-running", "none")[1].endswith(
+        "(runs any number of jobs at once, each for at most 12:00:00)\n"
+    )
+    assert run("queues", "resume", queue)[0] == 0
+    assert run("watch", job)[0] == 0
+    [now] = [one for one in json.loads(run("queues", "--json")[1]) if one["name"] == queue]
+    assert (now["paused"], now["reason"], now["max_running"]) == (False, None, None)
+    for argv in (["set", queue], ["set", queue, "--max-running", "few"]):
+        assert run("queues", *argv)[0] == 2
+    assert run("queues", "set", queue, "--max-running", "0")[0] == 6
+
+
+def test_old_jobs_are_forgotten_where_serve_is_told_so(run, monkeypatch):
+    """--keep takes what is a length of time everywhere, and reaches the processes that remove the jobs."""
+    from hpcjobs_server.settings import Settings
+
+    served = []
+
+    class Supervisor:
+        def __init__(self, settings):
+            served.append(settings)
+
+        def run(self):
+            return 0
+
+    monkeypatch.setattr("hpcjobs_server.supervisor.Supervisor", Supervisor)
+    monkeypatch.setattr("setproctitle.setproctitle", lambda _: None)
+    assert run("serve", "--keep", "90d")[0] == 0
+    assert served[0].keep == 90 * 86400
+    for name, value in served[0].environ().items():
+        monkeypatch.setenv(name, value)
+    assert Settings().keep == 90 * 86400
+    for wrong, said in (("soon", "'soon' is not a length of time"), ("0", "greater than 0")):
+        code, out, err = run("serve", "--keep", wrong)
+        assert (code, out) == (2, "")
+        assert "--keep: " in err
+        assert said in err
+
+
+def test_an_array_that_has_not_ended_in_time_is_told_as_it_is(run):
+    """The request stands, and the exit code says that the time was over."""
+    array = submitted(
+        run, "--array", "1", "--grace", "2s", "--", "trap '' TERM; echo begun; while :; do sleep 0.1; done"
+    )
+    until(lambda: run("logs", array, "--index", "0")[1] == "begun\n", timeout=TIMEOUT, what="the start of the job")
+    code, out, _ = run("cancel", array, "--confirm", "0.5")
+    assert (code, out) == (124, f"array {array}: 1 CANCEL_REQUESTED; it had not ended 0.5 s later\n")
+    assert run("watch", array)[0] == 1
+    assert states_of(run) == {"CANCELLED": 1}

@@ -10,7 +10,16 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from hpcjobs.actions import CancelOrder, DeleteOrder, JobChanges, JobUpdate, RetryOrder, UpdateOrder, UpdateOutcome
+from hpcjobs.actions import (
+    CancelOrder,
+    DeleteOrder,
+    JobChanges,
+    JobUpdate,
+    RetryOrder,
+    UpdateOrder,
+    UpdateOutcome,
+    outcomes,
+)
 from hpcjobs.arrays import ArrayOrder
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import CancelOutcome, JobFilter, JobInfo, JobSpec
@@ -312,3 +321,31 @@ async def test_jobs_of_an_earlier_version_go_on(empty_database: str) -> None:
         assert (await store.cancel(ME, CancelOrder(ids=order.ids), actor=ME)).results[0].confirmed
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["ids", "array"])
+async def test_a_job_that_starts_or_ends_while_it_is_selected_is_found(store: Store, work: Work, whole: bool) -> None:
+    """Of thousands of jobs that are named while workers take and end some, each has its outcome."""
+    made, _ = await store.submit_array(ME, ArrayOrder.parse({"spec": {"command": "true"}, "size": 2000}), actor=ME)
+    assert made.array is not None
+    asked = [made.array.id] if whole else made.ids
+    worker = await join(work)
+    enough = False
+
+    async def run(ids: list[str]) -> None:
+        for job_id in ids:
+            if enough:
+                break
+            try:
+                if await work.claim(job_id, 0, worker) is not None:
+                    await end(work, worker, job_id)
+            except psycopg.OperationalError:  # as a worker does: the next ticket is for that
+                continue
+
+    running = [asyncio.create_task(run(made.ids[first::2])) for first in range(2)]
+    for number in range(4):
+        changes = JobChanges(name=f"round-{number}")
+        changed = await store.update(None, UpdateOrder(ids=asked, changes=changes), actor=ME)
+        assert outcomes(changed.results) == {"UPDATED": 2000}
+    enough = True
+    await asyncio.gather(*running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -208,3 +209,11 @@ def test_changes_know_what_is_the_jobs_and_what_is_its_label() -> None:
     assert changes.refused(JobState.RUNNING) == []
     assert changes.refused(JobState.FINISHED) == []
     assert JobChanges(command="x").refused(JobState.FINISHED) == ["command"]
+
+
+def test_a_start_without_a_zone_is_local_time_where_it_is_written():
+    """And not where the service is: what is sent has a zone."""
+    start = JobChanges.parse({"start_at": "2030-05-01T12:00"}).start_at
+    assert start is not None
+    assert start.tzinfo is not None
+    assert start == dt.datetime(2030, 5, 1, 12).astimezone()

@@ -25,12 +25,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from hpcjobs import cli, errors
-from hpcjobs.cli import app, completion, exits, listing, output, views
+from hpcjobs.cli import app, completion, exits, listing, output, selecting, views
 from hpcjobs.cli.ids import read_ids
+from hpcjobs.cli.items import read_items
 from hpcjobs.cli.submit import _command, _environment, _inputs
 from hpcjobs.lifecycle import ACTIVE, TERMINAL, JobState
 from hpcjobs.logs import STREAMS
-from hpcjobs.models import CancelOutcome, CancelResult, JobInfo, Scope
+from hpcjobs.models import CancelOutcome, CancelResult, JobInfo, Scope, When
 
 URL = "http://hpc.test"
 NOW = "2026-05-01T12:00:00Z"
@@ -182,6 +183,28 @@ def test_the_json_option_may_stand_before_or_behind_the_command(run, service):
         ["token", "nonsense"],
         ["watch", "--timeout", "1 parsec"],
         ["login", "--token", "x"],
+        ["cancel"],
+        ["retry", "--yes"],
+        ["delete", "1", "--tag", "x"],
+        ["cancel", "--tag", "x", "--created-before", "yesterday"],
+        ["update", "1"],
+        ["update", "--tag", "x", "--priority", "3"],
+        ["update", "1", "--tag", "a", "--add-tag", "b"],
+        ["update", "1", "--start-in", "1h", "--start-now"],
+        ["update", "1", "--start-at", "soon"],
+        ["update", "1", "--meta", "x"],
+        ["submit", "--array", "2", "--follow", "--", "true"],
+        ["submit", "--array", "2", "--over", "x.csv", "--", "true"],
+        ["submit", "--over", "nowhere.csv", "--", "true"],
+        ["submit", "--after", "1:well", "--", "true"],
+        ["submit", "--after", ":ok", "--", "true"],
+        ["submit", "--start-at", "2h", "--", "true"],
+        ["submit", "--retry-on", "most", "--", "true"],
+        ["show", "1", "--files", "--history"],
+        ["queues", "nonsense"],
+        ["queues", "set", "x"],
+        ["queues", "set", "x", "--max-running", "few"],
+        ["queues", "pause"],
     ],
     ids=" ".join,
 )
@@ -237,7 +260,10 @@ def test_an_interrupt_and_a_closed_pipe_end_quietly(run, monkeypatch, error, cod
 
 def test_no_service_is_code_3_and_none_is_started_by_a_look(run, monkeypatch):
     monkeypatch.setattr("hpcjobs.profiles.start_local", lambda *_args, **_more: pytest.fail("it was started"))
-    for argv in (["list"], ["show", "1"], ["watch"], ["cancel", "1"], ["logs", "1"], ["download", "1"]):
+    for argv in (
+        ["list"], ["show", "1"], ["watch"], ["cancel", "1"], ["logs", "1"], ["download", "1"], ["queues"], ["retry", "1"],
+        ["delete", "1"], ["update", "1", "--priority", "2"], ["cancel", "--tag", "x", "--yes"],
+    ):  # fmt: skip
         code, _, err = run(*argv)
         assert code == 3
         assert "hpcjobs serve" in err or "hpcjobs[server]" in err
@@ -289,7 +315,8 @@ def test_every_command_has_a_help_of_80_columns_without_boxes(run, name, option)
 @pytest.mark.parametrize(
     "words",
     [[name] for name, entry in app.COMMANDS.items() if entry.target]
-    + [["token", "create"], ["token", "list"], ["token", "revoke"]],
+    + [["token", "create"], ["token", "list"], ["token", "revoke"]]
+    + [["queues", "pause"], ["queues", "resume"], ["queues", "set"]],
     ids=" ".join,
 )
 def test_the_help_of_every_command_has_examples(run, words):
@@ -434,18 +461,18 @@ def test_an_age_has_one_unit(seconds, text):
 )
 def test_since_is_an_age_or_a_date(text, moment):
     now = dt.datetime(2026, 5, 1, 12, tzinfo=dt.timezone.utc)
-    assert listing.to_moment(text, now).isoformat() == moment
+    assert selecting.to_moment(text, now).isoformat() == moment
 
 
 def test_a_date_without_a_zone_is_local():
-    moment = listing.to_moment("2026-04-01T08:00")
+    moment = selecting.to_moment("2026-04-01T08:00")
     assert moment == dt.datetime(2026, 4, 1, 8).astimezone()
 
 
 def test_states_are_known_in_any_case_and_in_groups():
-    assert listing.to_states(["running", "RUNNING", "Failed"]) == [JobState.RUNNING, JobState.FAILED]
-    assert set(listing.to_states(["active"])) == ACTIVE
-    assert set(listing.to_states(["ended"])) == TERMINAL
+    assert selecting.to_states(["running", "RUNNING", "Failed"]) == [JobState.RUNNING, JobState.FAILED]
+    assert set(selecting.to_states(["active"])) == ACTIVE
+    assert set(selecting.to_states(["ended"])) == TERMINAL
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -790,9 +817,164 @@ def test_ids_come_from_the_command_line_and_from_stdin(monkeypatch):
 
 def test_no_id_at_all_on_stdin_is_nothing_to_do(run, service, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    assert run("cancel", "-") == (0, "", "")
-    assert run("watch", "-") == (0, "", "")
+    for argv in (["cancel"], ["retry"], ["delete"], ["update", "--priority", "1"], ["watch"]):
+        assert run(*argv, "-") == (0, "", "")
+    assert run("cancel", "-", "--json") == (0, "[]\n", "")
     assert not service.calls
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Many jobs
+
+
+CONDITIONS = "-s queued --tag a --tag b -n fit* -q long --array 7 --created-after 2026-05-01T00:00Z --created-before 1h"
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry", "delete"])
+def test_conditions_are_one_request_that_names_no_job(run, service, command):
+    """The same options mean the same everywhere, and with --yes nothing is looked up before."""
+    route = service.post(f"/v1/jobs/{command}").respond(200, json={"results": [], "next": None})
+    assert run(command, *CONDITIONS.split(), "--yes") == (0, "", "")
+    [call] = service.calls
+    asked = json.loads(call.request.content)["filter"]
+    before = dt.datetime.fromisoformat(asked.pop("created_before").replace("Z", "+00:00"))
+    assert dt.timedelta(minutes=59) < dt.datetime.now(dt.timezone.utc) - before < dt.timedelta(minutes=61)
+    assert {name: value for name, value in asked.items() if value is not None} == {
+        "state": ["QUEUED"], "tag": ["a", "b"], "name": "fit*", "queue": "long", "array": "7",
+        "created_after": "2026-05-01T00:00:00Z",
+    }  # fmt: skip
+    assert route.called
+
+
+def test_the_changes_of_update_are_apart_from_its_conditions(run, service):
+    service.post("/v1/jobs/update").respond(200, json={"results": [], "next": None})
+    said = "--where-tag a --where-name fit* --where-queue long -s PENDING --tag b --name new -q night --start-now --yes"
+    assert run("update", *said.split()) == (0, "", "")
+    asked = json.loads(service.calls.last.request.content)
+    assert {name: value for name, value in asked["filter"].items() if value} == {
+        "state": ["PENDING"], "tag": ["a"], "name": "fit*", "queue": "long",
+    }  # fmt: skip
+    assert asked["changes"] == {"name": "new", "tags": ["b"], "queue": "night", "start_at": None}
+
+
+def test_changes_that_make_no_sense_are_refused_before_anything_is_sent(run, service):
+    for said in ("--priority 99999", "--queue a/b", "--max-attempts 0", "--start-in soon", "--add-tag ="):
+        code, _, err = run("update", "1", *said.replace("=", "\n").split(" "))
+        assert (code, err.count("\n")) == (6, 1)
+    assert not service.calls
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"), [(["DELETED"], 0), (["DELETED", "STILL_RUNNING"], 1), (["STILL_RUNNING", "NOT_FOUND"], 5)]
+)
+def test_the_exit_code_tells_whether_all_of_it_was_done(run, service, outcomes, code):
+    results = [{"job_id": str(n), "outcome": outcome, "before": "RUNNING"} for n, outcome in enumerate(outcomes)]
+    service.post("/v1/jobs/delete").respond(200, json={"results": results})
+    assert run("delete", *(one["job_id"] for one in results))[0] == code
+
+
+def test_of_many_results_those_that_were_not_done_are_named_and_not_without_end(run, service):
+    """A person sees the counts and the first of the rest; a program sees everything."""
+    results = [{"job_id": f"good-{n}", "outcome": "DELETED"} for n in range(50)]
+    results += [{"job_id": f"bad-{n}", "outcome": "STILL_RUNNING", "before": "RUNNING"} for n in range(30)]
+    service.post("/v1/jobs/delete").respond(200, json={"results": results})
+    code, out, _ = run("delete", "--tag", "x", "--yes")
+    lines = out.splitlines()
+    assert (code, lines[:2], lines[-1]) == (
+        1, ["50 DELETED", "30 STILL_RUNNING"], "and 10 more such jobs; --json tells of each",
+    )  # fmt: skip
+    assert lines[2] == "job bad-0 is RUNNING and was left alone; cancel it first"
+    assert len(lines) == 2 + 20 + 1
+    assert len(json.loads(run("delete", "--tag", "x", "--yes", "--json")[1])) == 80
+
+
+@pytest.mark.parametrize("who", ["stdin", "stderr"])
+def test_nobody_is_asked_who_cannot_see_the_question_or_answer_it(run, service, monkeypatch, who):
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(getattr(sys, stream), "isatty", lambda stream=stream: stream != who)
+    code, out, err = run("delete", "--tag", "x")
+    assert (code, out) == (2, "")
+    assert "say --yes to delete them" in err
+    assert not service.calls
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Arrays
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "items"),
+    [
+        ("a.json", '[1, {"b": null}]', [1, {"b": None}]),
+        ("a.JSON", "\ufeff[[1, 2]]", [[1, 2]]),
+        ("a.jsonl", '{"a": "\u2028"}\n\n[1]\n', [{"a": "\u2028"}, [1]]),
+        ("a.ndjson", "1\r\n2", [1, 2]),
+        ("a.csv", 'a,b\r\n1,"x, \ny"\r\n\r\n2,\r\n', [{"a": "1", "b": "x, \ny"}, {"a": "2", "b": ""}]),
+        ("a.csv", "\ufeffa\n007\n", [{"a": "007"}]),
+        ("-", "[1, 2]", [1, 2]),
+        ("-", '{"a": 1}\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
+        ("-", '{\n"a": 1\n}', [{"a": 1}]),
+    ],
+)
+def test_the_items_of_an_array_are_json_or_a_table(tmp_path, monkeypatch, name, text, items):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    if name != "-":
+        Path(name).write_bytes(text.encode())
+    assert read_items(name) == items
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.txt", "1", "its ending says nothing"),
+        ("a.json", '{"a": 1}', "no list"),
+        ("a.json", "[1,", "no JSON"),
+        ("a.json", "[]", "no items"),
+        ("a.jsonl", "1\n{\n", "line 2 is no JSON"),
+        ("a.csv", "a,b\n1,2,3\n", "line 2 has 3 values and the header has 2"),
+        ("a.csv", "a,a\n1,2\n", "a name of its own"),
+        ("a.csv", "a,\n1,2\n", "a name of its own"),
+        ("a.csv", 'a\n"1', "line 2"),
+        ("a.csv", "a,b\n", "no items"),
+        ("a.csv", "", "no items"),
+        ("-", "a,b\n1,2\n", "line 1 is no JSON"),
+        ("-", "", "no items"),
+    ],
+)
+def test_what_is_no_list_of_items_is_refused_with_its_line(tmp_path, monkeypatch, name, text, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    if name != "-":
+        Path(name).write_text(text)
+    with pytest.raises(typer.BadParameter, match=f"--over {name}.*{said}"):
+        read_items(name)
+
+
+def test_a_table_that_is_no_utf8_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a\n\xff\n")
+    with pytest.raises(typer.BadParameter, match="not UTF-8"):
+        read_items(str(tmp_path / "a.csv"))
+
+
+def test_the_options_for_order_and_times_become_what_is_asked(run, service):
+    route = service.post("/v1/jobs").mock(return_value=httpx.Response(201, json=info(id="7")))
+    said = "--after 1 --after 2:any --start-at 2100-01-01T12:00+02:00 --expires-in 3d --backoff 1m --retry-on 75"
+    assert run("submit", *said.split(), "--", "true")[0] == 0
+    asked = json.loads(route.calls.last.request.content)
+    assert [(one["job"], one.get("when", "ok")) for one in asked["after"]] == [("1", "ok"), ("2", "any")]
+    assert asked["start_at"].replace("+00:00", "Z") == "2100-01-01T10:00:00Z"
+    assert (asked["expires_in"], asked["backoff"], asked["retry_on"]) == (3 * 86400, 60, [75])
+
+
+def test_an_interrupted_submission_of_an_array_says_how_to_get_it(run, service):
+    def interrupted(_request):
+        raise KeyboardInterrupt
+
+    service.post("/v1/arrays").mock(side_effect=interrupted)
+    code, out, err = run("submit", "--array", "3", "--key", "mine", "--", "true")
+    assert (code, out) == (130, "")
+    assert "hpcjobs submit --key mine " in err
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -889,6 +1071,30 @@ def test_states_and_profiles_are_completed(config):
     assert completion.complete_profile("t") == ["two"]
 
 
+def test_jobs_arrays_tags_and_queues_are_completed_from_the_service(run, service, monkeypatch):
+    jobs = [info(id="1", array_id="9", name="sweep[0]", tags=["big", "old"]), info(id="2", tags=["big"])]
+    service.get("/v1/jobs").respond(200, json={"items": jobs, "next": None})
+    service.get("/v1/queues").respond(200, json={"items": [{"name": "night", "paused": True}, {"name": "gpu"}]})
+
+    def completed(words):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        return run()[1].split()
+
+    monkeypatch.setenv("_HPCJOBS_COMPLETE", "complete_bash")
+    assert completed("hpcjobs watch ") == ["9", "1", "2"]
+    assert completed("hpcjobs submit --after ") == ["9", "1", "2"]
+    assert completed("hpcjobs submit --after 9:") == ["9:ok", "9:any", "9:failed"]
+    assert completed("hpcjobs cancel --tag ") == ["big", "old"]
+    assert completed("hpcjobs update --where-tag o") == ["old"]
+    assert completed("hpcjobs delete --queue n") == ["night"]
+    assert completed("hpcjobs queues resume ") == ["night", "gpu"]
+
+
+def test_the_words_for_how_a_job_must_have_ended_are_those_that_the_service_knows():
+    assert list(completion.ENDINGS) == [when.value for when in When]
+
+
 def test_completion_never_fails_and_never_starts_a_service(config, monkeypatch):
     monkeypatch.setattr("hpcjobs.profiles.start_local", lambda *_args, **_more: pytest.fail("it was started"))
     config.write_text("this is not TOML")
@@ -901,7 +1107,8 @@ def test_completion_never_fails_and_never_starts_a_service(config, monkeypatch):
         def find_root(self):
             return self
 
-    assert completion.complete_job(Context(), "") == []
+    for complete in (completion.complete_job, completion.complete_tag, completion.complete_queue):
+        assert complete(Context(), "") == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -31,7 +31,7 @@ from hpcjobs.actions import (
     UpdateOrder,
     UpdateOutcome,
     UpdateResult,
-    outcomes,
+    summed,
 )
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
@@ -133,7 +133,7 @@ class _Selected:
     def results(self, make: Callable[[str, Row | None], R]) -> list[R]:
         """One result per id; of an array one for all of its jobs."""
         return [
-            _summed(text, [make(str(uid), self.rows[uid]) for uid in uids])
+            summed(text, [make(str(uid), self.rows[uid]) for uid in uids])
             if text in self.arrays
             else make(text, self.rows.get(uids[0]) if uids else None)
             for text, uids in self.ids
@@ -343,13 +343,15 @@ async def _select(
         )
     uids = [(text, to_uuid(text)) for text in order.ids]
     wanted_ids = [uid for _, uid in uids if uid is not None]
-    owned = "(%(owner)s::text IS NULL OR j.owner = %(owner)s)"
+    # The jobs of arrays are looked up first: where a row is locked by a join, and someone else changes it at that very
+    # moment, Postgres looks whether it still matches, finds no partner for it, and leaves it out.
+    cursor = await connection.execute("SELECT c.id FROM jobs c WHERE c.array_id = ANY(%s)", [wanted_ids])
+    of_arrays = [row["id"] for row in await cursor.fetchall()]
     rows = await _locked(
         connection,
         columns,
-        f"j.id IN (SELECT unnest(%(ids)s::uuid[]) UNION ALL"
-        f" SELECT c.id FROM jobs c WHERE c.array_id = ANY(%(ids)s)) AND {owned}",
-        {"ids": wanted_ids, "owner": owner},
+        "j.id = ANY(%(ids)s) AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)",
+        {"ids": list({*wanted_ids, *of_arrays}), "owner": owner},
     )
     found = {row["id"]: row for row in rows}
     children: dict[UUID, list[tuple[int, UUID]]] = {}
@@ -421,14 +423,3 @@ def _changed(
     if "name" in changes.model_fields_set:
         own["name"] = spec["name"]
     return result(UpdateOutcome.UPDATED), {"spec": spec, "own": own, "moved": moved}
-
-
-def _summed(text: str, results: Sequence[R]) -> R:
-    """One result for an array: the outcome that leaves most to be done."""
-    counts = outcomes(results)
-    order = [
-        "NOT_FOUND", "STALE", "INVALID", "REFUSED", "STILL_RUNNING", "LEFT_RUNNING", "CANCEL_REQUESTED", "CANCELLED",
-        "RETRIED", "DELETED", "UPDATED", "UNCHANGED", "FINISHED_FIRST", "ALREADY_TERMINAL",
-    ]  # fmt: skip
-    first = min(results, key=lambda result: order.index(str(result.outcome)))
-    return first.model_copy(update={"job_id": text, "jobs": counts})

@@ -131,9 +131,10 @@ DECLARE
     ready uuid[];
 BEGIN
     WHILE ended <> '{}' LOOP
-        -- in the order of their ids, as everybody locks jobs
-        PERFORM 1 FROM jobs WHERE id IN (SELECT job_id FROM dependencies WHERE parent_id = ANY(ended) AND met IS NULL)
-            ORDER BY id FOR UPDATE;
+        -- in the order of their ids, as everybody locks jobs; by an array, because a row that is locked by a join can
+        -- be left out where someone else changes it at that moment
+        PERFORM 1 FROM jobs WHERE id = ANY(ARRAY(
+            SELECT job_id FROM dependencies WHERE parent_id = ANY(ended) AND met IS NULL)) ORDER BY id FOR UPDATE;
         WITH told AS (
             UPDATE dependencies d
             SET met = CASE d.kind WHEN 'any' THEN true WHEN 'ok' THEN p.state = 'FINISHED' ELSE p.state <> 'FINISHED' END
