@@ -36,6 +36,7 @@ from pydantic import (
 
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import JobState, to_state
+from hpcjobs.wording import size
 
 MAX_REASON = 1024
 """The longest reason for a cancel, in characters."""
@@ -578,6 +579,10 @@ class OutputFile(_Told):
     modified_at: dt.datetime | None = None
     unchanged_input: bool = False
     """It was sent with the job, and the job has not changed it."""
+
+    def __repr__(self) -> str:
+        same = ", unchanged input" if self.unchanged_input else ""
+        return f"<OutputFile {self.path!r}, {size(self.size)}{same}>"
 
 
 class CancelOutcome(str, enum.Enum):
