@@ -1721,7 +1721,12 @@ def _array_asked(command: Any, over: Iterable[Any] | None, size: int | None, opt
         raise InvalidSpec([("over", "is missing: give one item per job, or array= with the number of jobs")])
     if items == []:
         raise InvalidSpec([("over", "is empty: give one item per job")])
-    return ArrayOrder.parse({"spec": spec, **given(over=items, size=size)})
+    try:
+        return ArrayOrder.parse({"spec": spec, **given(over=items, size=size)})
+    except InvalidSpec as error:  # in the words of this call
+        raise InvalidSpec(
+            [("array" if name == "size" else name, problem) for name, problem in error.problems]
+        ) from None
 
 
 def _queue_order(**fields: Any) -> QueueOrder:
