@@ -28,6 +28,7 @@ from hpcjobs.lifecycle import NOT_STARTED, Action
 from hpcjobs.models import JobFilter, JobInfo
 from hpcjobs.protocol import Op, sleep
 from hpcjobs.services.base import Service
+from hpcjobs.wording import Listed
 
 Changes = Union[Mapping[str, Any], Callable[[JobInfo], "Mapping[str, Any] | None"]]
 """What is to be different, by name; or a function that is given the job as it is and returns that, or None for nothing.
@@ -93,7 +94,7 @@ def retry_many(
     else:
         results = (yield from service.retry(ids)) if ids else []
     yield from _look_again(service, [result.job_id for result in results if result.done], learn)
-    return results
+    return Listed(results)
 
 
 def delete(service: Service, job_id: str) -> Op[DeleteResult]:
@@ -130,8 +131,8 @@ def delete_many(service: Service, ids: Sequence[str] | JobFilter) -> Op[list[Del
     """
     _check(service, Action.DELETE)
     if isinstance(ids, JobFilter):
-        return (yield from service.delete_where(_some(ids)))
-    return (yield from service.delete(ids)) if ids else []
+        return Listed((yield from service.delete_where(_some(ids))))
+    return Listed((yield from service.delete(ids)) if ids else [])
 
 
 def update(
@@ -236,7 +237,7 @@ def update_many(
         else:
             results = (yield from service.update_all(ids, wanted)) if ids else []
     yield from _look_again(service, [result.job_id for result in results if result.done], learn)
-    return results
+    return Listed(results)
 
 
 def _update_each(

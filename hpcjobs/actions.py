@@ -193,6 +193,9 @@ class _Result(_Told):
     def __bool__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} has no truth value; ask .done or .outcome")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
 
 class RetryOutcome(str, enum.Enum):
     """What a request to run a job again came to."""

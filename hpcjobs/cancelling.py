@@ -22,6 +22,7 @@ from hpcjobs.lifecycle import Action, JobState
 from hpcjobs.models import MAX_REASON, CancelOutcome, CancelResult, JobFilter, JobInfo, JobQueryAnswer
 from hpcjobs.protocol import Op, sleep
 from hpcjobs.services.base import Service
+from hpcjobs.wording import Listed
 
 Learn = Callable[[JobInfo], object]
 """Told each info as it comes."""
@@ -179,7 +180,7 @@ def cancel_many(
         for result in results:
             if not result.accepted:
                 raise NotCancelled(result)
-    return results
+    return Listed(results)
 
 
 def _look_and_cancel(

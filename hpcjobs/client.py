@@ -20,6 +20,7 @@ from hpcjobs.records import QueueOrder
 from hpcjobs.services import find_service
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
 from hpcjobs.submitting import given
+from hpcjobs.wording import Listed
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -462,7 +463,7 @@ class Client(_Client[Session]):
         asked = _many_asked(specs)
         submit = functools.partial(operations.submit_many, self.service, asked, inputs=inputs, key=key)
         infos = self._session.transfer(submit, progress)
-        return [Job(self._session, info) for info in infos]
+        return Listed(Job(self._session, info) for info in infos)
 
     def submit_array(
         self,
@@ -1235,7 +1236,7 @@ class AsyncClient(_Client[AsyncSession]):
         asked = _many_asked(specs)
         submit = functools.partial(operations.submit_many, self.service, asked, inputs=inputs, key=key)
         infos = await self._session.transfer(submit, progress)
-        return [AsyncJob(self._session, info) for info in infos]
+        return Listed(AsyncJob(self._session, info) for info in infos)
 
     async def submit_array(
         self,
@@ -1715,7 +1716,17 @@ def _many_asked(specs: Iterable[Any]) -> list[JobSpec]:
 
 def _array_asked(command: Any, over: Iterable[Any] | None, size: int | None, options: Mapping[str, Any]) -> ArrayOrder:
     spec = submitting.asked(command, {}, **options)
-    return ArrayOrder.parse({"spec": spec, **given(over=None if over is None else list(over), size=size)})
+    items = None if over is None else list(over)
+    if items is None and size is None:
+        raise InvalidSpec([("over", "is missing: give one item per job, or array= with the number of jobs")])
+    if items == []:
+        raise InvalidSpec([("over", "is empty: give one item per job")])
+    try:
+        return ArrayOrder.parse({"spec": spec, **given(over=items, size=size)})
+    except InvalidSpec as error:  # in the words of this call
+        raise InvalidSpec(
+            [("array" if name == "size" else name, problem) for name, problem in error.problems]
+        ) from None
 
 
 def _queue_order(**fields: Any) -> QueueOrder:

@@ -820,6 +820,11 @@ def as_completed(jobs: Iterable[Any], timeout: float | None = None) -> Any:
         ...     for job in as_completed([client.submit(pow, 2, n) for n in range(5)]):
         ...         print(job.result())
     """
+    return as_they_end(jobs, timeout)
+
+
+def as_they_end(jobs: Iterable[Any], timeout: float | None, *, progress: bool = False) -> Any:
+    """What :func:`as_completed` returns, which may show all of the jobs meanwhile."""
     handles = list(jobs)
     for handle in handles:
         if not isinstance(handle, (Job, AsyncJob)):
@@ -833,7 +838,7 @@ def as_completed(jobs: Iterable[Any], timeout: float | None = None) -> Any:
         first.setdefault(handle.id, handle)
     session = handles[0]._session  # noqa: SLF001
     known = {job_id: waiting.seen(handle.info) for job_id, handle in first.items()}
-    infos = session.as_completed(known, timeout=timeout, learn=_teach(handles))
+    infos = session.as_completed(known, timeout=timeout, learn=_teach(handles), progress=progress)
     return (first[info.id] for info in infos) if isinstance(session, Session) else _async_handles(infos, first)
 
 

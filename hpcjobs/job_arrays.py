@@ -6,15 +6,18 @@ the jobs.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpcjobs import live, operations
-from hpcjobs.handles import AsyncJob, Job, R_co, as_completed, changes_of
+from hpcjobs.handles import AsyncJob, Job, R_co, as_they_end, changes_of
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, Progress
 from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
+from hpcjobs.wording import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,7 +55,7 @@ class _Array(Generic[S, H_co]):
     @property
     def jobs(self) -> list[H_co]:
         """Handles to its jobs, in the order of their indexes."""
-        return list(self._jobs)
+        return Listed(self._jobs)
 
     @property
     def counts(self) -> dict[JobState, int]:
@@ -67,7 +70,7 @@ class _Array(Generic[S, H_co]):
     @property
     def failed(self) -> list[H_co]:
         """Those of its jobs that are known not to have ended well: FAILED or CANCELLED."""
-        return [job for job in self._jobs if job.done and job.state is not JobState.FINISHED]
+        return Listed(job for job in self._jobs if job.done and job.state is not JobState.FINISHED)
 
     @property
     def progress(self) -> Progress:
@@ -412,33 +415,54 @@ class AsyncJobArray(_Array[AsyncSession, AsyncJob[R_co]], Generic[R_co]):
         return await self._session.run(operations.delete_many(self._session.service, JobFilter(array=self.id)))
 
 
-class _Results(Iterator[R_co]):
-    """The results of jobs in their order; all of them are watched together."""
+class _Ordered(Generic[H_co]):
+    """The jobs whose results are handed out in their order; all of them are watched together."""
 
-    def __init__(self, jobs: Sequence[Job[R_co]], timeout: float | None) -> None:
-        self._jobs = iter(jobs)
-        self._ended = as_completed(jobs, timeout)
+    def __init__(self, jobs: Sequence[H_co], timeout: float | None) -> None:
+        self._all = list(jobs)
+        self._jobs = iter(self._all)
+        self._timeout = timeout
+        self._end = math.inf if timeout is None else None
+        self._watched: Any = None
 
+    def _ended(self) -> Any:
+        """Hands out the jobs as they end, with one display for all of them.
+
+        On a terminal the caller's own prints would come in between, so that there is none.
+        """
+        if self._end is None:  # the time begins with the first step
+            self._end = time.monotonic() + (self._timeout or 0.0)
+        if self._watched is None:
+            left = None if self._end == math.inf else max(0.0, self._end - time.monotonic())
+            self._watched = as_they_end(self._all, left, progress=live.in_notebook())
+        return self._watched
+
+
+class _Results(_Ordered["Job[R_co]"], Iterator[R_co]):
     def __next__(self) -> R_co:
         job = next(self._jobs)
         while not job.done:
-            if next(self._ended, None) is None:  # the time is over
+            if next(self._ended(), None) is None:  # the time is over
                 return job.result(0, progress=False)
-        return job.result()
+        try:
+            return job.result(progress=False)
+        except BaseException:
+            self._watched = None  # closes the display: the loop may end here, and it would stay as it was
+            raise
 
 
-class _AsyncResults(AsyncIterator[R_co]):
-    """The results of jobs in their order; all of them are watched together."""
-
-    def __init__(self, jobs: Sequence[AsyncJob[R_co]], timeout: float | None) -> None:
-        self._jobs = iter(jobs)
-        self._ended = as_completed(jobs, timeout)
-
+class _AsyncResults(_Ordered["AsyncJob[R_co]"], AsyncIterator[R_co]):
     async def __anext__(self) -> R_co:
         job = next(self._jobs, None)
         if job is None:
             raise StopAsyncIteration
         while not job.done:
-            if await anext(self._ended, None) is None:
+            if await anext(self._ended(), None) is None:
                 return await job.result(0, progress=False)
-        return await job.result()
+        try:
+            return await job.result(progress=False)
+        except BaseException:
+            if self._watched is not None:
+                watched, self._watched = self._watched, None
+                await watched.aclose()
+            raise

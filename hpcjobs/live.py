@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo
-from hpcjobs.wording import clean
+from hpcjobs.wording import clean, duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -187,26 +187,6 @@ def details(info: JobInfo, now: dt.datetime | None = None) -> str:
         elif waited is not None:
             parts.append(f"waiting {duration(waited)}")
     return clean(" · ".join(part for part in parts if part))
-
-
-def duration(length: dt.timedelta) -> str:
-    """A length of time as it is read: ``0.4 s``, ``12 s``, ``3:20``, ``1:02:03``, ``2 d 1:02:03``.
-
-    Example:
-        >>> duration(dt.timedelta(seconds=200))
-        '3:20'
-    """
-    seconds = length.total_seconds()
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    days, rest = divmod(whole, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
-    clock = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
-    return f"{days} d {clock}" if days else clock
 
 
 def counts(jobs: Sequence[JobInfo]) -> str:

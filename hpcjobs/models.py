@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import enum
 import math
 import re
@@ -35,6 +36,7 @@ from pydantic import (
 
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import JobState, to_state
+from hpcjobs.wording import size
 
 MAX_REASON = 1024
 """The longest reason for a cancel, in characters."""
@@ -460,8 +462,10 @@ def problems_of(error: ValidationError, allowed: Mapping[str, Any]) -> list[tupl
         field = ".".join(parts) or ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            names = ", ".join(sorted(name for name in allowed if name != "resources"))
-            message = f"there is no such field; the fields are {names}"
+            names = sorted(name for name in allowed if name != "resources")
+            [meant] = difflib.get_close_matches(str(item["loc"][-1]), names, n=1) or [""]
+            hint = f"did you mean {meant}? The" if meant else "the"
+            message = f"there is no such field; {hint} fields are {', '.join(names)}"
         problems.setdefault(field, message)
     return list(problems.items())
 
@@ -576,6 +580,10 @@ class OutputFile(_Told):
     unchanged_input: bool = False
     """It was sent with the job, and the job has not changed it."""
 
+    def __repr__(self) -> str:
+        same = ", unchanged input" if self.unchanged_input else ""
+        return f"<OutputFile {self.path!r}, {size(self.size)}{same}>"
+
 
 class CancelOutcome(str, enum.Enum):
     """What a request to cancel came to."""
@@ -634,6 +642,9 @@ class CancelResult(_Told):
 
     def __bool__(self) -> bool:
         raise TypeError("a CancelResult has no truth value; ask .accepted, .confirmed or .outcome")
+
+    def __repr__(self) -> str:
+        return f"<CancelResult {self}>"
 
     def __str__(self) -> str:
         shown = f" ({self.after or self.before})" if self.after or self.before else ""

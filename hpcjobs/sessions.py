@@ -8,6 +8,7 @@ connections, because one connection cannot serve two processes.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 import weakref
@@ -15,11 +16,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from hpcjobs import live, operations, readers, transfers, waiting
-from hpcjobs.errors import ClientClosed, ConfigError, HpcjobsError
+from hpcjobs.errors import ClientClosed, ConfigError, HpcjobsError, TransportError
 from hpcjobs.models import JobInfo
 from hpcjobs.protocol import Emit, Op
 from hpcjobs.retrying import RetryPolicy
 from hpcjobs.transport import AsyncDriver, Driver
+from hpcjobs.wording import Listed
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from hpcjobs.services.base import FileChunk, Service
     from hpcjobs.watching import Watcher
 
+logger = logging.getLogger("hpcjobs")
+
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 OnInterrupt = Literal["detach", "cancel"]
 """What Ctrl-C does to a wait: ``"detach"`` stops the waiting only, ``"cancel"`` cancels what was waited for."""
@@ -135,7 +140,10 @@ class Session(_Session):
 
     def run(self, op: Op[T]) -> T:
         """Run an operation to its end."""
-        return self.driver.run(op)
+        try:
+            return self.driver.run(op)
+        except HpcjobsError as error:
+            raise shortened(error)  # noqa: B904 - it is the same error
 
     def transfer(self, make: Callable[..., Op[T]], progress: bool | None) -> T:
         """Run an operation that sends or fetches files, and show how far it is; ``make`` is given ``on_bytes``."""
@@ -153,7 +161,10 @@ class Session(_Session):
     def iterate(self, op: Op[Any]) -> Iterator[Any]:
         """Run an operation and hand out its items."""
         # Not the driver's own iterator: that would not keep this session, and with it the driver, open.
-        yield from self.driver.iterate(op)
+        try:
+            yield from self.driver.iterate(op)
+        except HpcjobsError as error:
+            raise shortened(error)  # noqa: B904 - it is the same error
 
     def wait(
         self,
@@ -168,23 +179,30 @@ class Session(_Session):
         _check_choice(on_interrupt)
         last = _Last(jobs, learn)
         try:
-            return _returned(self._attend(self._until_ended(jobs, timeout, progress, last), jobs))
-        except KeyboardInterrupt:
+            return Listed(_returned(self._attend(self._until_ended(jobs, timeout, progress, last), jobs)))
+        except KeyboardInterrupt as interrupt:
             if on_interrupt == "cancel":
                 self._cancel_going(last.infos)
             else:
                 live.tell(waiting.detached(last.infos))
-            raise
+            raise shortened(interrupt)  # noqa: B904 - it is the same interrupt
+        except HpcjobsError as error:
+            raise shortened(error)  # noqa: B904 - it is the same error
 
     def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> Iterator[JobInfo]:
         """Hand out the jobs' infos at every change until all have ended."""
         return self._attend(self._changes_of(jobs, learn), jobs)
 
     def as_completed(
-        self, jobs: Mapping[str, JobInfo | None], *, timeout: float | None, learn: Learn
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        *,
+        timeout: float | None,
+        learn: Learn,
+        progress: bool = False,
     ) -> Iterator[JobInfo]:
         """Hand out the final info of each job as it ends."""
-        return self._attend(self._until_ended(jobs, timeout, False, learn, each=True), jobs)
+        return self._attend(self._until_ended(jobs, timeout, progress, learn, each=True), jobs)
 
     def _attend(self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None]) -> Generator[Any, None, T]:
         """Run a wait with a listener, which is not needed where it ends at once."""
@@ -250,7 +268,10 @@ class AsyncSession(_Session):
 
     async def run(self, op: Op[T]) -> T:
         """Run an operation to its end."""
-        return await (await self.driver()).run(op)
+        try:
+            return await (await self.driver()).run(op)
+        except HpcjobsError as error:
+            raise shortened(error)  # noqa: B904 - it is the same error
 
     async def transfer(self, make: Callable[..., Op[T]], progress: bool | None) -> T:
         """Run an operation that sends or fetches files, and show how far it is; ``make`` is given ``on_bytes``."""
@@ -274,6 +295,8 @@ class AsyncSession(_Session):
         try:
             async for item in items:
                 yield item
+        except HpcjobsError as error:
+            raise shortened(error)  # noqa: B904 - it is the same error
         finally:
             await _closed_iterator(items)
 
@@ -291,7 +314,7 @@ class AsyncSession(_Session):
 
         _check_choice(on_interrupt)
         last = _Last(jobs, learn)
-        result: list[JobInfo] = []
+        result: list[JobInfo] = Listed()
         try:
             attended = self._attend(self._until_ended(jobs, timeout, progress, last), jobs, result.extend)
             async for _ in attended:
@@ -302,6 +325,8 @@ class AsyncSession(_Session):
             elif progress is not False and live.seen_by_a_person():
                 live.tell(waiting.detached(last.infos))
             raise
+        except HpcjobsError as error:
+            raise shortened(error)  # noqa: B904 - it is the same error
         return result
 
     async def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> AsyncGenerator[JobInfo, None]:
@@ -314,10 +339,15 @@ class AsyncSession(_Session):
             await attended.aclose()
 
     def as_completed(
-        self, jobs: Mapping[str, JobInfo | None], *, timeout: float | None, learn: Learn
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        *,
+        timeout: float | None,
+        learn: Learn,
+        progress: bool = False,
     ) -> AsyncIterator[JobInfo]:
         """Hand out the final info of each job as it ends."""
-        return self._attend(self._until_ended(jobs, timeout, False, learn, each=True), jobs, lambda _: None)
+        return self._attend(self._until_ended(jobs, timeout, progress, learn, each=True), jobs, lambda _: None)
 
     async def _attend(
         self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None], done: Callable[[T], object]
@@ -372,6 +402,24 @@ class AsyncSession(_Session):
 
 
 S = TypeVar("S", Session, AsyncSession)
+
+
+def shortened(error: E) -> E:
+    """An error without the calls that led to it in here.
+
+    Its words say what was wrong. Some thirty lines on how an operation is driven would only push them out of sight,
+    most of all in a notebook. Who wants them gets them by the log, at the level DEBUG.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("%s: where it was raised", type(error).__name__, exc_info=error)
+    if isinstance(error, TransportError):  # what it comes from is the HTTP library's, and has as many lines again
+        inner = error.__cause__
+        while inner is not None:
+            inner.__traceback__ = None
+            inner = inner.__cause__ or inner.__context__
+    return error.with_traceback(None)
+
+
 """Either kind of session."""
 
 

@@ -1,8 +1,13 @@
-"""Text from elsewhere, made fit to be shown."""
+"""How things are put into words: text from elsewhere, lengths of time, lists."""
 
 from __future__ import annotations
 
+import datetime as dt
 import unicodedata
+from collections import Counter
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def clean(text: str) -> str:
@@ -34,3 +39,44 @@ def size(count: int) -> str:
             return f"{value:.1f}".removesuffix(".0") + f" {unit}"
         value /= 1024
     raise AssertionError
+
+
+def duration(length: dt.timedelta) -> str:
+    """A length of time as it is read: ``0.4 s``, ``12 s``, ``3:20``, ``1:02:03``, ``2 d 1:02:03``.
+
+    Example:
+        >>> duration(dt.timedelta(seconds=200))
+        '3:20'
+    """
+    seconds = length.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    clock = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
+    return f"{days} d {clock}" if days else clock
+
+
+class Listed(list[T]):
+    """A list that is shown as counts where it is long: nobody reads ten thousand lines.
+
+    Example:
+        >>> Listed(["a", "b"])
+        ['a',
+         'b']
+        >>> Listed(["a"] * 10_000)
+        <10,000 items>
+    """
+
+    FEW = 20
+
+    def __repr__(self) -> str:
+        if len(self) <= self.FEW:
+            return "[" + ",\n ".join(map(repr, self)) + "]"
+        words = Counter(str(getattr(item, "outcome", None) or getattr(item, "state", "")) for item in self)
+        counted = ", ".join(f"{count:,} {word}" for word, count in words.items() if word)
+        return f"<{len(self):,} items{': ' if counted else ''}{counted}>"

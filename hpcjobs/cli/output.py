@@ -91,9 +91,9 @@ def duration(value: dt.timedelta | None) -> str:
         >>> duration(dt.timedelta(seconds=200)), duration(None)
         ('3:20', '-')
     """
-    from hpcjobs import live
+    from hpcjobs import wording
 
-    return EMPTY if value is None else live.duration(value)
+    return EMPTY if value is None else wording.duration(value)
 
 
 def age(when: dt.datetime | None, now: dt.datetime | None = None) -> str:

@@ -374,7 +374,12 @@ class TestArrays:
 
     @pytest.mark.parametrize(
         ("asked", "said"),
-        [({}, "over="), ({"array": 2, "over": [1]}, "over="), ({"over": []}, "over"), ({"array": 0}, "size")],
+        [
+            ({}, "array="),
+            ({"array": 2, "over": [1]}, "over="),
+            ({"over": []}, "over: is empty"),
+            ({"array": 0}, "array:"),
+        ],
     )
     def test_a_size_is_needed(self, idle: Client, asked: dict[str, Any], said: str) -> None:
         with pytest.raises(InvalidSpec, match=said):

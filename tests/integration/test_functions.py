@@ -7,7 +7,7 @@ import functools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cloudpickle
@@ -21,12 +21,14 @@ from hpcjobs import (
     InvalidSpec,
     Job,
     JobCancelled,
+    JobInfo,
     JobState,
     RemoteError,
     ResultError,
     ResultTooLarge,
     WaitTimeout,
     as_completed,
+    live,
     results,
     runtime,
 )
@@ -328,6 +330,65 @@ def test_an_error_is_raised_in_its_place_and_the_rest_can_be_had(shared_client: 
     with pytest.raises(Halt, match="n is -2"):
         next(results)
     assert list(results) == [9]
+
+
+class Recorder:
+    """A display that remembers what it was shown."""
+
+    tick = 0.5
+
+    def __init__(self) -> None:
+        self.shown: list[Sequence[JobInfo]] = []
+        self.closed = False
+
+    def show(self, jobs: Sequence[JobInfo]) -> None:
+        self.shown.append(jobs)
+
+    def notice(self, text: str) -> None: ...
+
+    def close(self, jobs: Sequence[JobInfo]) -> None:
+        self.shown.append(jobs)
+        self.closed = True
+
+
+def test_a_notebook_has_one_display_for_all_results_and_none_is_left_open(
+    shared_client: Client, shared_service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not a line per job; and where a result is an error, what is shown is how the jobs are at that time."""
+    displays: list[Recorder] = []
+
+    def factory(_: object) -> Recorder:
+        displays.append(Recorder())
+        return displays[-1]
+
+    monkeypatch.setattr(live, "in_notebook", lambda: True)
+    monkeypatch.setattr(live, "displays", [factory])
+    assert list(shared_client.map(item_of, range(4)).results(60)) == [0, 1, 4, 9]
+    [one] = displays
+    assert one.closed
+    assert all(len(jobs) == 4 for jobs in one.shown)
+    displays.clear()
+
+    barrier = tmp_path / "barrier"
+    results = shared_client.map(after, [5, str(barrier)], [0, 1]).results(60)  # 5 is no path
+    with pytest.raises(TypeError):
+        next(results)
+    assert displays[-1].closed
+    assert displays[-1].shown[-1][0].terminal
+    barrier.touch()
+    assert next(results) == 1
+
+    async def main() -> None:
+        barrier.unlink()
+        async with AsyncClient(url=shared_service.url, token=shared_service.token) as client:
+            results = (await client.map(after, [5, str(barrier)], [0, 1])).results(60)
+            with pytest.raises(TypeError):
+                await anext(results)
+            assert displays[-1].closed
+            barrier.touch()
+            assert await anext(results) == 1
+
+    asyncio.run(main())
 
 
 def test_results_that_do_not_come_in_time_end_in_an_error(shared_client: Client, tmp_path: Path) -> None:

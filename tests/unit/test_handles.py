@@ -199,7 +199,7 @@ def test_submit_takes_a_command_a_list_and_a_spec(client: Client, memory: Memory
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"wall_time": "10m"}, r"wall_time: there is no such field; the fields are .*walltime"),
+        ({"wall_time": "10m"}, r"wall_time: there is no such field; did you mean walltime\? The fields are .*walltime"),
         ({"walltime": "10 parsecs"}, "walltime: .*parsecs"),
         ({"cores": 0}, "cores"),
     ],
