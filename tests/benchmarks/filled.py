@@ -22,9 +22,9 @@ _JOBS = """
 INSERT INTO jobs (id, owner, submit_key, digest, state, reason, exit_code, name, queue, priority, cores, tags, meta,
     spec, grace, requeue, attempt, max_attempts, worker_id, actor, created_at, changed_at, started_at, finished_at,
     array_id, array_index)
-SELECT gen_random_uuid(), 'owner-' || (i / 7 %% %(owners)s), gen_random_uuid()::text, sha256(i::text::bytea), s.state,
+SELECT gen_random_uuid(), 'owner-' || (abs(hashint4(i) %% %(owners)s)), gen_random_uuid()::text, sha256(i::text::bytea), s.state,
     CASE s.state WHEN 'FAILED' THEN 'the command ended with exit code 1'
-                 WHEN 'CANCELLED' THEN 'cancelled by owner-' || (i / 7 %% %(owners)s) END,
+                 WHEN 'CANCELLED' THEN 'cancelled by owner-' || (abs(hashint4(i) %% %(owners)s)) END,
     CASE s.state WHEN 'FINISHED' THEN 0 WHEN 'FAILED' THEN 1 END,
     'fit-' || i, CASE WHEN i %% 5 = 0 THEN 'long' ELSE 'default' END, i %% 3, 1,
     CASE i %% 3 WHEN 0 THEN '{}' WHEN 1 THEN ARRAY['sweep-' || i / 1000] ELSE ARRAY['sweep-' || i / 1000, 'night'] END,
