@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ConfigError,
         Conflict,
         ConnectionLost,
+        EnvironmentMismatch,
         HpcjobsError,
         InputError,
         InvalidRequest,
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
         OutputError,
         PermissionDenied,
         RateLimited,
+        RemoteError,
+        ResultError,
+        ResultTooLarge,
         ServiceError,
         ServiceUnavailable,
         StaleVersion,
@@ -62,7 +66,7 @@ if TYPE_CHECKING:
         Unsupported,
         WaitTimeout,
     )
-    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.handles import AsyncJob, Job, as_completed
     from hpcjobs.job_arrays import AsyncJobArray, JobArray
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
@@ -78,6 +82,7 @@ if TYPE_CHECKING:
         Resources,
         Scope,
         ServiceInfo,
+        TaskInfo,
         TokenInfo,
         When,
     )
@@ -105,6 +110,7 @@ __all__ = [
     "DeleteOutcome",
     "DeleteResult",
     "Dependency",
+    "EnvironmentMismatch",
     "History",
     "HpcjobsError",
     "InputError",
@@ -130,7 +136,10 @@ __all__ = [
     "Progress",
     "QueueInfo",
     "RateLimited",
+    "RemoteError",
     "Resources",
+    "ResultError",
+    "ResultTooLarge",
     "RetryOutcome",
     "RetryPolicy",
     "RetryResult",
@@ -140,6 +149,7 @@ __all__ = [
     "ServiceUnavailable",
     "StaleVersion",
     "SubmissionUnknown",
+    "TaskInfo",
     "TimedOut",
     "TokenInfo",
     "TooLarge",
@@ -151,6 +161,7 @@ __all__ = [
     "WaitTimeout",
     "When",
     "__version__",
+    "as_completed",
     "connect",
     "connect_async",
 ]
@@ -166,7 +177,7 @@ _HOMES = {
     ),
     "arrays": ("ArrayInfo",),
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
-    "handles": ("AsyncJob", "Job"),
+    "handles": ("AsyncJob", "Job", "as_completed"),
     "job_arrays": ("AsyncJobArray", "JobArray"),
     "lifecycle": ("Action", "JobState"),
     "models": (
@@ -182,6 +193,7 @@ _HOMES = {
         "Resources",
         "Scope",
         "ServiceInfo",
+        "TaskInfo",
         "TokenInfo",
         "When",
     ),

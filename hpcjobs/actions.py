@@ -100,9 +100,7 @@ class JobChanges(_Asked):
     @property
     def given(self) -> dict[str, Any]:
         """What is to be changed, by name."""
-        return {name: getattr(self, name) for name in JobSpec.model_fields if name in self.model_fields_set} | {
-            name: getattr(self, name) for name in ("task", "args") if name in self.model_fields_set
-        }
+        return {name: getattr(self, name) for name in JobSpec.model_fields if name in self.model_fields_set}
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobChanges:
@@ -141,10 +139,11 @@ class JobChanges(_Asked):
             if changed.get(name, ()) is None:
                 changed.pop(name)
         if "command" in self.model_fields_set:
-            changed.pop("task", None)
-            changed.pop("args", None)
+            for name in ("task", "args", "function"):
+                changed.pop(name, None)
         elif self.task is not None:
-            changed.pop("command", None)
+            for name in ("command", "function"):
+                changed.pop(name, None)
         return JobSpec.parse(changed)
 
 

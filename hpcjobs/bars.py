@@ -121,6 +121,8 @@ class Report(NamedTuple):
     progress: Progress | None
     aborted: str | None
     """Why the job stopped itself: where that is the last line."""
+    failed: str | None = None
+    """The error that ended the work: where that is the last line."""
 
 
 def last_report(data: bytes | str) -> Report:
@@ -136,18 +138,18 @@ def last_report(data: bytes | str) -> Report:
         '50%'
     """
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
-    aborted: str | None = None
+    ends: dict[str, Any] = {}
     last = True
     for line in reversed(text[: text.rfind("\n") + 1].split("\n")):
         fields = _json_object(line)
         if fields is None:
             continue
-        if last and isinstance(fields.get("aborted"), str):
-            aborted = fields["aborted"]
+        if last:
+            ends = {how: fields[how] for how in ("aborted", "failed") if isinstance(fields.get(how), str)}
         last = False
         if progress := _from_fields(fields):
-            return Report(progress, aborted)
-    return Report(None, aborted)
+            return Report(progress, ends.get("aborted"), ends.get("failed"))
+    return Report(None, ends.get("aborted"), ends.get("failed"))
 
 
 class _Line(NamedTuple):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Union, overload
 
 from pydantic import ValidationError
 
-from hpcjobs import live, operations, profiles, waiting
+from hpcjobs import live, operations, profiles, submitting, waiting
 from hpcjobs.arrays import ArrayOrder
 from hpcjobs.errors import InvalidSpec
-from hpcjobs.handles import AsyncJob, Job
+from hpcjobs.handles import AsyncJob, Job, _teach
 from hpcjobs.job_arrays import AsyncJobArray, JobArray
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, TokenOrder, problems_of
 from hpcjobs.records import QueueOrder
 from hpcjobs.services import find_service
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
+from hpcjobs.submitting import given
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
     from hpcjobs.acting import Changes
     from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
     from hpcjobs.cancelling import Learn
+    from hpcjobs.functions import Python
     from hpcjobs.inputs import Inputs
     from hpcjobs.lifecycle import JobState
-    from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TokenInfo
+    from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TaskInfo, TokenInfo
     from hpcjobs.records import QueueInfo
     from hpcjobs.retrying import RetryPolicy
     from hpcjobs.services.base import Service
 
-H = TypeVar("H", Job, AsyncJob)
+H = TypeVar("H", Job[Any], AsyncJob[Any])
+R = TypeVar("R")
 
 Command = Union[str, "Sequence[str | os.PathLike[str]]", JobSpec]
 """A shell command, a program with its arguments, or everything that is asked."""
@@ -153,10 +156,35 @@ class Client(_Client[Session]):
     ) -> None:
         self.close()
 
+    @overload
+    def submit(
+        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+    ) -> Job: ...
+
+    @overload
+    def submit(self, command: Callable[..., Coroutine[Any, Any, R]], *arguments: Any, **keywords: Any) -> Job[R]: ...
+
+    @overload
+    def submit(self, command: Callable[..., R], *arguments: Any, **keywords: Any) -> Job[R]: ...
+
+    @overload
     def submit(
         self,
-        command: Command,
         *,
+        task: str,
+        args: Mapping[str, Any] | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job[Any]: ...
+
+    def submit(
+        self,
+        command: Command | Callable[..., Any] | None = None,
+        *arguments: Any,
+        task: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        python: Python = None,
         inputs: Inputs = None,
         name: str | None = None,
         tags: Sequence[str] | None = None,
@@ -178,13 +206,18 @@ class Client(_Client[Session]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
-        **unknown: Never,
-    ) -> Job:
+        **keywords: Any,
+    ) -> Job[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
 
         Args:
             command: A string is a shell command, a list is a program with its arguments; or a ``JobSpec``, which the
-                other arguments override.
+                other arguments override; or a function, which is called in the job.
+            *arguments: The function's arguments by position.
+            task: Instead of a command, the name of a function that the service offers: ``client.tasks()``.
+            args: The arguments of the task, by name.
+            python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
+                the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
             inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
             name: A name for people.
             tags: Words to find the job by.
@@ -207,7 +240,8 @@ class Client(_Client[Session]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
-            **unknown: Nothing; any other name is an error that lists those that there are.
+            **keywords: With a function its arguments by name; where one is named like an option here, bind it with
+                ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
         Returns:
             A handle to the job.
@@ -219,9 +253,16 @@ class Client(_Client[Session]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        asked = _asked(
+        order = submitting.submit(
+            self.service,
             command,
-            unknown,
+            arguments,
+            keywords,
+            inputs=inputs,
+            key=key,
+            python=python,
+            task=task,
+            args=args,
             name=name,
             tags=tags,
             cores=cores,
@@ -242,10 +283,10 @@ class Client(_Client[Session]):
             stderr=stderr,
             meta=meta,
         )
-        info = self._session.run(operations.submit_once(self.service, asked, inputs=inputs, key=key))
+        info = self._session.run(order)
         return Job(self._session, info)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> Job[Any]:
         """A handle to a job by its id, from this or any other process; asks the service once.
 
         Args:
@@ -268,7 +309,7 @@ class Client(_Client[Session]):
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
         **unknown: Never,
-    ) -> Iterator[Job]:
+    ) -> Iterator[Job[Any]]:
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
@@ -303,7 +344,7 @@ class Client(_Client[Session]):
 
     def cancel(
         self,
-        job: Job | str,
+        job: Job[Any] | str,
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -336,7 +377,7 @@ class Client(_Client[Session]):
 
     def cancel_many(
         self,
-        jobs: Iterable[Job | str] | None = None,
+        jobs: Iterable[Job[Any] | str] | None = None,
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -382,7 +423,7 @@ class Client(_Client[Session]):
 
     def submit_many(
         self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
-    ) -> list[Job]:
+    ) -> list[Job[Any]]:
         """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
 
         Args:
@@ -442,7 +483,67 @@ class Client(_Client[Session]):
         info, jobs = self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
-    def array(self, array_id: str) -> JobArray:
+    @overload
+    def map(
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray[R]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., R],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray[R]: ...
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray[Any]:
+        """Call a function once per item, each call a job of its own; one array, submitted in one call.
+
+        Args:
+            function: The function; bind what is the same for all with ``functools.partial``.
+            *iterables: The items; where there are several, the function takes one of each, as with ``map()``.
+            python: The Python that runs the function, as for :meth:`submit`.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes a second array.
+            **options: As for :meth:`submit`.
+
+        Returns:
+            A handle to all of the jobs; ``results()`` hands out what the calls came to, in order.
+
+        Raises:
+            InvalidSpec: The function cannot be called so, something cannot be pickled, or there are no items.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+            Unsupported: The service has no arrays.
+
+        Example:
+            >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
+            >>> list(squares.results())  # doctest: +SKIP
+            [0, 1, 4, 9, 16]
+        """
+        order = submitting.submit_map(
+            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        )
+        info, jobs = self._session.run(order)
+        return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
+
+    def array(self, array_id: str) -> JobArray[Any]:
         """A handle to an array by its id, from this or any other process.
 
         Args:
@@ -455,7 +556,7 @@ class Client(_Client[Session]):
         info, jobs = self._session.run(operations.look_at_array(self.service, array_id))
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
 
-    def retry(self, job: Job | str) -> RetryResult:
+    def retry(self, job: Job[Any] | str) -> RetryResult:
         """Run a job again, at once; see :meth:`Job.retry`.
 
         Args:
@@ -468,7 +569,9 @@ class Client(_Client[Session]):
         """
         return _handle(job, self._session, Job).retry()
 
-    def retry_many(self, jobs: Iterable[Job | str] | None = None, **where: Unpack[Conditions]) -> list[RetryResult]:
+    def retry_many(
+        self, jobs: Iterable[Job[Any] | str] | None = None, **where: Unpack[Conditions]
+    ) -> list[RetryResult]:
         """Run many jobs again, in as few requests as the service allows; those that run are left alone.
 
         Args:
@@ -487,7 +590,7 @@ class Client(_Client[Session]):
         chosen = _chosen(jobs, where, self._session, Job)
         return self._session.run(operations.retry_many(self.service, chosen, learn=_teach_given(jobs)))
 
-    def update(self, job: Job | str, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
+    def update(self, job: Job[Any] | str, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
         """Change a job; see :meth:`Job.update`.
 
         Args:
@@ -504,7 +607,7 @@ class Client(_Client[Session]):
         return _handle(job, self._session, Job).update(changes, **fields)
 
     def update_many(
-        self, jobs: Iterable[Job | str] | None = None, changes: Changes | None = None, **where: Unpack[Conditions]
+        self, jobs: Iterable[Job[Any] | str] | None = None, changes: Changes | None = None, **where: Unpack[Conditions]
     ) -> list[UpdateResult]:
         """Change many jobs, in as few requests as the service allows; one that refuses spoils nothing.
 
@@ -526,7 +629,7 @@ class Client(_Client[Session]):
         order = operations.update_many(self.service, chosen, changes, learn=_teach_given(jobs))
         return self._session.run(order)
 
-    def delete(self, job: Job | str) -> DeleteResult:
+    def delete(self, job: Job[Any] | str) -> DeleteResult:
         """Remove a job's record and files; never those of a job that runs.
 
         Args:
@@ -539,7 +642,9 @@ class Client(_Client[Session]):
         """
         return _handle(job, self._session, Job).delete()
 
-    def delete_many(self, jobs: Iterable[Job | str] | None = None, **where: Unpack[Conditions]) -> list[DeleteResult]:
+    def delete_many(
+        self, jobs: Iterable[Job[Any] | str] | None = None, **where: Unpack[Conditions]
+    ) -> list[DeleteResult]:
         """Remove the records and files of many jobs, in as few requests as the service allows; never of one that runs.
 
         Args:
@@ -557,7 +662,7 @@ class Client(_Client[Session]):
         chosen = _chosen(jobs, where, self._session, Job)
         return self._session.run(operations.delete_many(self.service, chosen))
 
-    def watch(self, jobs: Iterable[Job | str]) -> Iterator[JobInfo]:
+    def watch(self, jobs: Iterable[Job[Any] | str]) -> Iterator[JobInfo]:
         """Hand out what is known of each job now, and again at every change, until all have ended.
 
         Changes in quick succession may be handed out as one. Thousands of jobs cost no more requests than one.
@@ -578,7 +683,7 @@ class Client(_Client[Session]):
 
     def wait(
         self,
-        jobs: Iterable[Job | str],
+        jobs: Iterable[Job[Any] | str],
         timeout: float | None = None,
         *,
         progress: bool | None = None,
@@ -614,6 +719,14 @@ class Client(_Client[Session]):
             Unsupported: The service does not tell.
         """
         return self._session.run(self.service.info())
+
+    def tasks(self) -> list[TaskInfo]:
+        """The functions that the service offers by name, for ``submit(task=..., args=...)``.
+
+        Raises:
+            Unsupported: The service has no named tasks.
+        """
+        return self._session.run(self.service.tasks())
 
     def queues(self) -> list[QueueInfo]:
         """The queues that are set or have jobs, and how many jobs of everybody's each has.
@@ -699,7 +812,7 @@ class Client(_Client[Session]):
             PermissionDenied: The own token may not do this.
             Unsupported: The service makes no tokens.
         """
-        order = TokenOrder.parse(_given(name=name, scope=scope, owner=owner, expires_in=expires_in))
+        order = TokenOrder.parse(given(name=name, scope=scope, owner=owner, expires_in=expires_in))
         return self._session.run(self.service.create_token(order))
 
     def tokens(self) -> list[TokenInfo]:
@@ -778,10 +891,37 @@ class AsyncClient(_Client[AsyncSession]):
     ) -> None:
         await self.close()
 
+    @overload
+    async def submit(
+        self, command: Command, *, inputs: Inputs = None, key: str | None = None, **options: Unpack[JobOptions]
+    ) -> AsyncJob: ...
+
+    @overload
+    async def submit(
+        self, command: Callable[..., Coroutine[Any, Any, R]], *arguments: Any, **keywords: Any
+    ) -> AsyncJob[R]: ...
+
+    @overload
+    async def submit(self, command: Callable[..., R], *arguments: Any, **keywords: Any) -> AsyncJob[R]: ...
+
+    @overload
     async def submit(
         self,
-        command: Command,
         *,
+        task: str,
+        args: Mapping[str, Any] | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob[Any]: ...
+
+    async def submit(
+        self,
+        command: Command | Callable[..., Any] | None = None,
+        *arguments: Any,
+        task: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        python: Python = None,
         inputs: Inputs = None,
         name: str | None = None,
         tags: Sequence[str] | None = None,
@@ -803,13 +943,18 @@ class AsyncClient(_Client[AsyncSession]):
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
         key: str | None = None,
-        **unknown: Never,
-    ) -> AsyncJob:
+        **keywords: Any,
+    ) -> AsyncJob[Any]:
         """Submit a job: exactly one, whatever the network does. Does not wait for it.
 
         Args:
             command: A string is a shell command, a list is a program with its arguments; or a ``JobSpec``, which the
-                other arguments override.
+                other arguments override; or a function, which is called in the job.
+            *arguments: The function's arguments by position.
+            task: Instead of a command, the name of a function that the service offers: ``client.tasks()``.
+            args: The arguments of the task, by name.
+            python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
+                the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
             inputs: Files for the job's folder: paths, or ``{name in the folder: path}``.
             name: A name for people.
             tags: Words to find the job by.
@@ -832,7 +977,8 @@ class AsyncClient(_Client[AsyncSession]):
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
             key: A submission key of your own; the same key never makes a second job.
-            **unknown: Nothing; any other name is an error that lists those that there are.
+            **keywords: With a function its arguments by name; where one is named like an option here, bind it with
+                ``functools.partial``. Without one nothing: any other name is an error that lists those that there are.
 
         Returns:
             A handle to the job.
@@ -844,9 +990,16 @@ class AsyncClient(_Client[AsyncSession]):
             SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
             NoService: Nothing answers.
         """
-        asked = _asked(
+        order = submitting.submit(
+            self.service,
             command,
-            unknown,
+            arguments,
+            keywords,
+            inputs=inputs,
+            key=key,
+            python=python,
+            task=task,
+            args=args,
             name=name,
             tags=tags,
             cores=cores,
@@ -867,10 +1020,10 @@ class AsyncClient(_Client[AsyncSession]):
             stderr=stderr,
             meta=meta,
         )
-        info = await self._session.run(operations.submit_once(self.service, asked, inputs=inputs, key=key))
+        info = await self._session.run(order)
         return AsyncJob(self._session, info)
 
-    async def job(self, job_id: str) -> AsyncJob:
+    async def job(self, job_id: str) -> AsyncJob[Any]:
         """A handle to a job by its id, from this or any other process; asks the service once.
 
         Args:
@@ -893,7 +1046,7 @@ class AsyncClient(_Client[AsyncSession]):
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
         **unknown: Never,
-    ) -> AsyncIterator[AsyncJob]:
+    ) -> AsyncIterator[AsyncJob[Any]]:
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
@@ -928,7 +1081,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def cancel(
         self,
-        job: AsyncJob | str,
+        job: AsyncJob[Any] | str,
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -961,7 +1114,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def cancel_many(
         self,
-        jobs: Iterable[AsyncJob | str] | None = None,
+        jobs: Iterable[AsyncJob[Any] | str] | None = None,
         *,
         reason: str | None = None,
         abort: bool = True,
@@ -1007,7 +1160,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def submit_many(
         self, specs: Iterable[Command | Mapping[str, Any]], *, inputs: Inputs = None, key: str | None = None
-    ) -> list[AsyncJob]:
+    ) -> list[AsyncJob[Any]]:
         """Submit many jobs in one call: each exactly once, whatever the network does, and all or none of 10,000.
 
         Args:
@@ -1067,7 +1220,67 @@ class AsyncClient(_Client[AsyncSession]):
         info, jobs = await self._session.run(operations.submit_array(self.service, order, inputs=inputs, key=key))
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
-    async def array(self, array_id: str) -> AsyncJobArray:
+    @overload
+    async def map(
+        self,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray[R]: ...
+
+    @overload
+    async def map(
+        self,
+        function: Callable[..., R],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray[R]: ...
+
+    async def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        python: Python = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray[Any]:
+        """Call a function once per item, each call a job of its own; one array, submitted in one call.
+
+        Args:
+            function: The function; bind what is the same for all with ``functools.partial``.
+            *iterables: The items; where there are several, the function takes one of each, as with ``map()``.
+            python: The Python that runs the function, as for :meth:`submit`.
+            inputs: Files for the folder of each job.
+            key: A submission key of your own; the same key never makes a second array.
+            **options: As for :meth:`submit`.
+
+        Returns:
+            A handle to all of the jobs; ``results()`` hands out what the calls came to, in order.
+
+        Raises:
+            InvalidSpec: The function cannot be called so, something cannot be pickled, or there are no items.
+            SubmissionUnknown: The answer was lost; submit again with the key that the error carries.
+            Unsupported: The service has no arrays.
+
+        Example:
+            >>> squares = client.map(lambda n: n * n, range(5), walltime="1m")  # doctest: +SKIP
+            >>> list(squares.results())  # doctest: +SKIP
+            [0, 1, 4, 9, 16]
+        """
+        order = submitting.submit_map(
+            self.service, function, iterables, python=python, inputs=inputs, key=key, options=options
+        )
+        info, jobs = await self._session.run(order)
+        return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
+
+    async def array(self, array_id: str) -> AsyncJobArray[Any]:
         """A handle to an array by its id, from this or any other process.
 
         Args:
@@ -1080,7 +1293,7 @@ class AsyncClient(_Client[AsyncSession]):
         info, jobs = await self._session.run(operations.look_at_array(self.service, array_id))
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])
 
-    async def retry(self, job: AsyncJob | str) -> RetryResult:
+    async def retry(self, job: AsyncJob[Any] | str) -> RetryResult:
         """Run a job again, at once; see :meth:`Job.retry`.
 
         Args:
@@ -1094,7 +1307,7 @@ class AsyncClient(_Client[AsyncSession]):
         return await _handle(job, self._session, AsyncJob).retry()
 
     async def retry_many(
-        self, jobs: Iterable[AsyncJob | str] | None = None, **where: Unpack[Conditions]
+        self, jobs: Iterable[AsyncJob[Any] | str] | None = None, **where: Unpack[Conditions]
     ) -> list[RetryResult]:
         """Run many jobs again, in as few requests as the service allows; those that run are left alone.
 
@@ -1114,7 +1327,7 @@ class AsyncClient(_Client[AsyncSession]):
         chosen = _chosen(jobs, where, self._session, AsyncJob)
         return await self._session.run(operations.retry_many(self.service, chosen, learn=_teach_given(jobs)))
 
-    async def update(self, job: AsyncJob | str, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
+    async def update(self, job: AsyncJob[Any] | str, changes: Changes | None = None, /, **fields: Any) -> UpdateResult:
         """Change a job; see :meth:`Job.update`.
 
         Args:
@@ -1131,7 +1344,10 @@ class AsyncClient(_Client[AsyncSession]):
         return await _handle(job, self._session, AsyncJob).update(changes, **fields)
 
     async def update_many(
-        self, jobs: Iterable[AsyncJob | str] | None = None, changes: Changes | None = None, **where: Unpack[Conditions]
+        self,
+        jobs: Iterable[AsyncJob[Any] | str] | None = None,
+        changes: Changes | None = None,
+        **where: Unpack[Conditions],
     ) -> list[UpdateResult]:
         """Change many jobs, in as few requests as the service allows; one that refuses spoils nothing.
 
@@ -1153,7 +1369,7 @@ class AsyncClient(_Client[AsyncSession]):
         order = operations.update_many(self.service, chosen, changes, learn=_teach_given(jobs))
         return await self._session.run(order)
 
-    async def delete(self, job: AsyncJob | str) -> DeleteResult:
+    async def delete(self, job: AsyncJob[Any] | str) -> DeleteResult:
         """Remove a job's record and files; never those of a job that runs.
 
         Args:
@@ -1167,7 +1383,7 @@ class AsyncClient(_Client[AsyncSession]):
         return await _handle(job, self._session, AsyncJob).delete()
 
     async def delete_many(
-        self, jobs: Iterable[AsyncJob | str] | None = None, **where: Unpack[Conditions]
+        self, jobs: Iterable[AsyncJob[Any] | str] | None = None, **where: Unpack[Conditions]
     ) -> list[DeleteResult]:
         """Remove the records and files of many jobs, in as few requests as the service allows; never of one that runs.
 
@@ -1186,7 +1402,7 @@ class AsyncClient(_Client[AsyncSession]):
         chosen = _chosen(jobs, where, self._session, AsyncJob)
         return await self._session.run(operations.delete_many(self.service, chosen))
 
-    def watch(self, jobs: Iterable[AsyncJob | str]) -> AsyncIterator[JobInfo]:
+    def watch(self, jobs: Iterable[AsyncJob[Any] | str]) -> AsyncIterator[JobInfo]:
         """Hand out what is known of each job now, and again at every change, until all have ended.
 
         Changes in quick succession may be handed out as one. Thousands of jobs cost no more requests than one.
@@ -1207,7 +1423,7 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def wait(
         self,
-        jobs: Iterable[AsyncJob | str],
+        jobs: Iterable[AsyncJob[Any] | str],
         timeout: float | None = None,
         *,
         progress: bool | None = None,
@@ -1243,6 +1459,14 @@ class AsyncClient(_Client[AsyncSession]):
             Unsupported: The service does not tell.
         """
         return await self._session.run(self.service.info())
+
+    async def tasks(self) -> list[TaskInfo]:
+        """The functions that the service offers by name, for ``submit(task=..., args=...)``.
+
+        Raises:
+            Unsupported: The service has no named tasks.
+        """
+        return await self._session.run(self.service.tasks())
 
     async def queues(self) -> list[QueueInfo]:
         """The queues that are set or have jobs, and how many jobs of everybody's each has.
@@ -1328,7 +1552,7 @@ class AsyncClient(_Client[AsyncSession]):
             PermissionDenied: The own token may not do this.
             Unsupported: The service makes no tokens.
         """
-        order = TokenOrder.parse(_given(name=name, scope=scope, owner=owner, expires_in=expires_in))
+        order = TokenOrder.parse(given(name=name, scope=scope, owner=owner, expires_in=expires_in))
         return await self._session.run(self.service.create_token(order))
 
     async def tokens(self) -> list[TokenInfo]:
@@ -1407,49 +1631,34 @@ async def connect_async(
     return await asyncio.to_thread(make)
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    """The arguments that were given: None stands for none."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _asked(command: Any, unknown: Mapping[str, Any], **fields: Any) -> JobSpec:
-    """What is asked, from a command or a spec and the arguments beside it."""
-    given = {**_given(**fields), **unknown}
-    if isinstance(command, JobSpec):
-        return JobSpec.parse({**dict(command), **given}) if given else command
-    if isinstance(command, Sequence) and not isinstance(command, str):
-        command = [os.fspath(part) if isinstance(part, os.PathLike) else part for part in command]
-    return JobSpec.parse({"command": command, **given})
-
-
 def _many_asked(specs: Iterable[Any]) -> list[JobSpec]:
     asked: list[JobSpec] = []
     for number, spec in enumerate(specs):
         try:
-            asked.append(JobSpec.parse(spec) if isinstance(spec, Mapping) else _asked(spec, {}))
+            asked.append(JobSpec.parse(spec) if isinstance(spec, Mapping) else submitting.asked(spec, {}))
         except InvalidSpec as error:
             raise InvalidSpec([(f"specs.{number}.{field}", why) for field, why in error.problems]) from None
     return asked
 
 
 def _array_asked(command: Any, over: Iterable[Any] | None, size: int | None, options: Mapping[str, Any]) -> ArrayOrder:
-    spec = _asked(command, {}, **options)
-    return ArrayOrder.parse({"spec": spec, **_given(over=None if over is None else list(over), size=size)})
+    spec = submitting.asked(command, {}, **options)
+    return ArrayOrder.parse({"spec": spec, **given(over=None if over is None else list(over), size=size)})
 
 
 def _queue_order(**fields: Any) -> QueueOrder:
-    given = {name: value for name, value in fields.items() if value != "same" and (value is not None or "max" in name)}
+    told = {name: value for name, value in fields.items() if value != "same" and (value is not None or "max" in name)}
     try:
-        return QueueOrder.model_validate(given)
+        return QueueOrder.model_validate(told)
     except ValidationError as error:
         raise InvalidSpec(problems_of(error, QueueOrder.model_fields)) from None
 
 
-def _listed(jobs: Iterable[H | str] | str | H | None) -> list[H | str] | None:
-    """The jobs as a list, because they are gone through more than once."""
+def _listed(jobs: Iterable[Any] | str | None) -> list[Any] | None:
+    """The jobs as a list, because they are gone through more than once; a single job or array is one, too."""
     if jobs is None:
         return None
-    return [jobs] if isinstance(jobs, (str, Job, AsyncJob)) else list(jobs)
+    return [jobs] if isinstance(jobs, (str, Job, AsyncJob, JobArray, AsyncJobArray)) else list(jobs)
 
 
 def _chosen(
@@ -1460,7 +1669,7 @@ def _chosen(
     Raises:
         InvalidSpec: Neither was given, or both.
     """
-    where = _given(**where)
+    where = given(**where)
     if jobs is not None and where:
         raise InvalidSpec([(name, "give jobs or conditions, not both") for name in where])
     if jobs is not None:
@@ -1486,7 +1695,7 @@ def _teach_given(jobs: Sequence[Any] | None) -> Learn | None:
 
 
 def _wanted(unknown: Mapping[str, Any], **conditions: Any) -> JobFilter:
-    return JobFilter.parse({**_given(**conditions), **unknown})
+    return JobFilter.parse({**given(**conditions), **unknown})
 
 
 def _handle(job: H | str, session: Any, kind: type[H]) -> H:
@@ -1502,28 +1711,17 @@ def _handle(job: H | str, session: Any, kind: type[H]) -> H:
 
 
 def _handles(jobs: Iterable[H | str], session: Any, kind: type[H]) -> list[H]:
-    many = [jobs] if isinstance(jobs, (str, kind)) else jobs
-    return [_handle(job, session, kind) for job in many]
+    flat: list[Any] = []
+    for job in _listed(jobs) or []:
+        flat.extend(job if isinstance(job, (JobArray, AsyncJobArray)) else [job])
+    return [_handle(job, session, kind) for job in flat]
 
 
-def _seen(handles: Sequence[Job | AsyncJob]) -> dict[str, JobInfo | None]:
+def _seen(handles: Sequence[Job[Any] | AsyncJob[Any]]) -> dict[str, JobInfo | None]:
     """What is known of each job, or None where nothing is but its id."""
     return {handle.id: waiting.seen(handle.info) for handle in handles}
 
 
-def _teach(handles: Sequence[Job | AsyncJob]) -> Learn:
-    """Hands each info to the handles of its job."""
-    by_id: dict[str, list[Job | AsyncJob]] = {}
-    for handle in handles:
-        by_id.setdefault(handle.id, []).append(handle)
-
-    def learn(info: JobInfo) -> None:
-        for handle in by_id.get(info.id, ()):
-            handle._learn(info)  # noqa: SLF001 - client and handle are of one piece
-
-    return learn
-
-
-def _in_order(handles: Sequence[Job | AsyncJob], infos: Sequence[JobInfo]) -> list[JobInfo]:
+def _in_order(handles: Sequence[Job[Any] | AsyncJob[Any]], infos: Sequence[JobInfo]) -> list[JobInfo]:
     by_id = {info.id: info for info in infos}
     return [by_id[handle.id] for handle in handles]

@@ -30,8 +30,12 @@
     ├── CancelTimeout          the job had not stopped in time (also a TimeoutError)
     ├── NotCancelled           ``strict=True`` and nothing was cancelled
     ├── JobVanished            the service no longer knows the job
+    ├── ResultError            the result of a function or task cannot be had: gone, broken, not for this Python
+    │   └── ResultTooLarge     it is larger than the memory that is free here
     └── JobUnsuccessful        ``result()`` of a job that did not end well
         ├── JobFailed
+        │   ├── RemoteError          a function or task raised an error; has its traceback
+        │   └── EnvironmentMismatch  the job's Python or packages cannot run the function; nothing of it was run
         └── JobCancelled
 """
 
@@ -284,6 +288,36 @@ class JobVanished(HpcjobsError):
         super().__init__(f"the service no longer knows job {job_id}{last}. How it ended is not known")
 
 
+class ResultError(HpcjobsError):
+    """The job ended well, but its result cannot be had.
+
+    Attributes:
+        info: The job's final info.
+    """
+
+    def __init__(self, info: JobInfo, problem: str) -> None:
+        self.info = info
+        super().__init__(f"the result of job {info.id} {problem}")
+
+
+class ResultTooLarge(ResultError):
+    """The result is larger than the memory that is free here; nothing of it was fetched.
+
+    Attributes:
+        size: Bytes of the result's file.
+        available: Bytes of memory that are free.
+    """
+
+    def __init__(self, info: JobInfo, *, path: str, size: int, available: int) -> None:
+        self.size, self.available = size, available
+        super().__init__(
+            info,
+            f"has {size:,} bytes, which need about twice that memory, and {available:,} bytes are free here. "
+            f'Fetch the file with job.download("folder", {path!r}) and load it where there is more memory, with '
+            "hpcjobs.functions.load(file); or have the function write its own files and return their names",
+        )
+
+
 class JobUnsuccessful(HpcjobsError):
     """The job did not end well.
 
@@ -301,6 +335,37 @@ class JobUnsuccessful(HpcjobsError):
 
 class JobFailed(JobUnsuccessful):
     """The job ended badly."""
+
+
+class RemoteError(JobFailed):
+    """A function or a task raised an error in the job.
+
+    Where the error itself could be brought here, that one is raised, and this is its ``__cause__``.
+
+    Attributes:
+        error: The error in one line, such as ``"ValueError: no data"``.
+        traceback: Where it was raised, as the job saw it.
+    """
+
+    def __init__(self, info: JobInfo, error: str, traceback: str) -> None:
+        self.error, self.traceback = error, traceback
+        super().__init__(info)
+        where = f"\nThe whole log: job.logs(), or: hpcjobs logs {info.id}"
+        self.args = (f"job {info.id} {info.label}: {error}\nIn the job:\n{traceback.rstrip()}{where}",)
+
+
+class EnvironmentMismatch(JobFailed):
+    """The Python or the packages of the job cannot run the function; nothing of it was run.
+
+    Attributes:
+        problems: What is wrong and what to do, one sentence each.
+    """
+
+    def __init__(self, info: JobInfo, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(info)
+        told = "".join(f"\n- {problem}" for problem in self.problems)
+        self.args = (f"job {info.id} {info.label}: its environment cannot run the function{told}",)
 
 
 class JobCancelled(JobUnsuccessful):

@@ -6,12 +6,15 @@ asks.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, overload
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
-from hpcjobs import live, operations, waiting
+from typing_extensions import TypeVar
+
+from hpcjobs import live, operations, results, waiting
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import JobState
+from hpcjobs.models import JobInfo
 from hpcjobs.sessions import AsyncSession, OnInterrupt, S, Session
 from hpcjobs.wording import clean
 
@@ -21,11 +24,18 @@ if TYPE_CHECKING:
 
     from hpcjobs.acting import Changes
     from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
-    from hpcjobs.models import CancelResult, JobInfo, OutputFile, Progress
+    from hpcjobs.cancelling import Learn
+    from hpcjobs.models import CancelResult, OutputFile, Progress
     from hpcjobs.records import History
 
 Stream = Literal["stdout", "stderr"]
 """The streams of a job; ``"stdout"`` holds both in order, unless the job asked for a separate stderr."""
+
+
+R_co = TypeVar("R_co", covariant=True, default=JobInfo)
+"""What a job's ``result()`` is: the final info of a command, the value of a function."""
+
+R = TypeVar("R")
 
 
 class _Handle(Generic[S]):
@@ -124,8 +134,8 @@ class _Handle(Generic[S]):
         raise TypeError("a handle cannot be pickled: it has connections; send job.id, and say client.job(id) there")
 
 
-class Job(_Handle[Session]):
-    """A job bound to a client.
+class Job(_Handle[Session], Generic[R_co]):
+    """A job bound to a client; ``Job[R]`` has the result ``R``.
 
     Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal
     where they mean the same job of the same service.
@@ -138,7 +148,7 @@ class Job(_Handle[Session]):
         ...     print(job.logs())
     """
 
-    def refresh(self) -> Job:
+    def refresh(self) -> Job[R_co]:
         """Ask the service how the job is.
 
         Returns:
@@ -187,8 +197,10 @@ class Job(_Handle[Session]):
         *,
         progress: bool | None = None,
         on_interrupt: OnInterrupt = "detach",
-    ) -> JobInfo:
-        """Wait until the job has ended well.
+    ) -> R_co:
+        """Wait until the job has ended well, and return what it came to.
+
+        The result of a function is unpickled, which runs code: ask only for those of jobs that you trust.
 
         Args:
             timeout: Seconds; None for as long as it takes.
@@ -196,16 +208,21 @@ class Job(_Handle[Session]):
             on_interrupt: ``"cancel"`` cancels the job when the waiting is interrupted.
 
         Returns:
-            The final info of a job that is FINISHED.
+            What the function or the task returned; for a command the final info.
 
         Raises:
             JobFailed: The job failed: has the reason and the last lines of its log.
             JobCancelled: The job was cancelled.
+            Exception: What the function raised, with a ``RemoteError`` as its cause that has the traceback.
+            EnvironmentMismatch: The job's Python or packages cannot run the function.
+            ResultTooLarge: The result needs more memory than is free here.
+            ResultError: The result is gone, or cannot be loaded here.
             WaitTimeout: The job had not ended in time; it goes on.
             JobVanished: The service no longer knows the job.
         """
         info = self.wait(timeout, progress=progress, on_interrupt=on_interrupt)
-        return self._session.run(waiting.outcome(self._session.service, info))
+        outcome = self._session.run(results.result(self._session.service, info))
+        return cast("R_co", outcome.get())
 
     def cancel(
         self,
@@ -380,8 +397,8 @@ class Job(_Handle[Session]):
         return self._session.watch({self.id: self._info}, learn=self._learn)
 
 
-class AsyncJob(_Handle[AsyncSession]):
-    """A job bound to a client.
+class AsyncJob(_Handle[AsyncSession], Generic[R_co]):
+    """A job bound to a client; ``AsyncJob[R]`` has the result ``R``.
 
     Its attributes are what was last known, and cost nothing; ``refresh()`` asks the service. Two handles are equal
     where they mean the same job of the same service.
@@ -398,7 +415,7 @@ class AsyncJob(_Handle[AsyncSession]):
         """``await job`` is ``await job.wait()``."""
         return self.wait().__await__()
 
-    async def refresh(self) -> AsyncJob:
+    async def refresh(self) -> AsyncJob[R_co]:
         """Ask the service how the job is.
 
         Returns:
@@ -447,8 +464,10 @@ class AsyncJob(_Handle[AsyncSession]):
         *,
         progress: bool | None = None,
         on_interrupt: OnInterrupt = "detach",
-    ) -> JobInfo:
-        """Wait until the job has ended well.
+    ) -> R_co:
+        """Wait until the job has ended well, and return what it came to.
+
+        The result of a function is unpickled, which runs code: ask only for those of jobs that you trust.
 
         Args:
             timeout: Seconds; None for as long as it takes.
@@ -456,16 +475,21 @@ class AsyncJob(_Handle[AsyncSession]):
             on_interrupt: ``"cancel"`` cancels the job when the waiting is interrupted.
 
         Returns:
-            The final info of a job that is FINISHED.
+            What the function or the task returned; for a command the final info.
 
         Raises:
             JobFailed: The job failed: has the reason and the last lines of its log.
             JobCancelled: The job was cancelled.
+            Exception: What the function raised, with a ``RemoteError`` as its cause that has the traceback.
+            EnvironmentMismatch: The job's Python or packages cannot run the function.
+            ResultTooLarge: The result needs more memory than is free here.
+            ResultError: The result is gone, or cannot be loaded here.
             WaitTimeout: The job had not ended in time; it goes on.
             JobVanished: The service no longer knows the job.
         """
         info = await self.wait(timeout, progress=progress, on_interrupt=on_interrupt)
-        return await self._session.run(waiting.outcome(self._session.service, info))
+        outcome = await self._session.run(results.result(self._session.service, info))
+        return cast("R_co", outcome.get())
 
     async def cancel(
         self,
@@ -642,6 +666,76 @@ class AsyncJob(_Handle[AsyncSession]):
             AuthenticationError: The token is no longer good.
         """
         return self._session.watch({self.id: self._info}, learn=self._learn)
+
+
+@overload
+def as_completed(jobs: Iterable[Job[R]], timeout: float | None = None) -> Iterator[Job[R]]: ...
+
+
+@overload
+def as_completed(jobs: Iterable[AsyncJob[R]], timeout: float | None = None) -> AsyncIterator[AsyncJob[R]]: ...
+
+
+def as_completed(jobs: Iterable[Any], timeout: float | None = None) -> Any:
+    """Hand out jobs as they end, well or badly, in the style of :func:`concurrent.futures.as_completed`.
+
+    Those that have ended come first, and each job comes once. All of them are watched together, as in
+    ``client.wait(jobs)``; thousands cost no more requests than one.
+
+    Args:
+        jobs: Handles of one service.
+        timeout: Seconds from the first step; None for as long as it takes.
+
+    Returns:
+        An iterator of the handles; for those of an ``AsyncClient`` one for ``async for``.
+
+    Raises:
+        InvalidSpec: Something is not a handle, or the jobs are at several services.
+        WaitTimeout: Some of the jobs had not ended in time; they go on.
+        JobVanished: The service no longer knows one of the jobs.
+
+    Example:
+        >>> from hpcjobs import Client, as_completed
+        >>> with Client() as client:  # doctest: +SKIP
+        ...     for job in as_completed([client.submit(pow, 2, n) for n in range(5)]):
+        ...         print(job.result())
+    """
+    handles = list(jobs)
+    for handle in handles:
+        if not isinstance(handle, (Job, AsyncJob)):
+            raise InvalidSpec([("jobs", f"has {handle!r}; give handles, such as client.submit(...) returns")])
+    if len({(type(handle), *handle._identity()[:2]) for handle in handles}) > 1:  # noqa: SLF001 - of one piece
+        raise InvalidSpec([("jobs", "are not all of one client; ask for those of each client by themselves")])
+    if not handles:
+        return iter(())
+    first: dict[str, Any] = {}
+    for handle in handles:
+        first.setdefault(handle.id, handle)
+    session = handles[0]._session  # noqa: SLF001
+    known = {job_id: waiting.seen(handle.info) for job_id, handle in first.items()}
+    infos = session.as_completed(known, timeout=timeout, learn=_teach(handles))
+    return (first[info.id] for info in infos) if isinstance(session, Session) else _async_handles(infos, first)
+
+
+async def _async_handles(infos: Any, handles: dict[str, Any]) -> AsyncIterator[Any]:
+    try:
+        async for info in infos:
+            yield handles[info.id]
+    finally:
+        await infos.aclose()
+
+
+def _teach(handles: Iterable[Job[Any] | AsyncJob[Any]]) -> Learn:
+    """Hands each info to the handles of its job."""
+    by_id: dict[str, list[Job[Any] | AsyncJob[Any]]] = {}
+    for handle in handles:
+        by_id.setdefault(handle.id, []).append(handle)
+
+    def learn(info: JobInfo) -> None:
+        for handle in by_id.get(info.id, ()):
+            handle._learn(info)  # noqa: SLF001 - of one piece
+
+    return learn
 
 
 def changes_of(changes: Changes | None, fields: Mapping[str, Any]) -> Changes:

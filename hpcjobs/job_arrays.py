@@ -7,11 +7,11 @@ the jobs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpcjobs import live, operations
-from hpcjobs.handles import AsyncJob, Job, changes_of
+from hpcjobs.handles import AsyncJob, Job, R_co, as_completed, changes_of
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, Progress
 from hpcjobs.sessions import AsyncSession, OnInterrupt, Session
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hpcjobs.arrays import ArrayInfo
     from hpcjobs.models import CancelResult, JobInfo
 
-H = TypeVar("H", Job, AsyncJob)
+H = TypeVar("H", bound="Job[Any] | AsyncJob[Any]", covariant=True)
 S = TypeVar("S", Session, AsyncSession)
 
 
@@ -108,7 +108,7 @@ class _Array(Generic[S, H]):
             job._learn(info)  # noqa: SLF001 - an array and its jobs are of one piece
 
 
-class JobArray(_Array[Session, Job]):
+class JobArray(_Array[Session, Job[R_co]], Generic[R_co]):
     """An array bound to a client: many jobs of one spec, handled as one.
 
     It is a sequence of handles: ``array[3]``, ``len(array)``, ``for job in array``.
@@ -121,7 +121,7 @@ class JobArray(_Array[Session, Job]):
         ...     print(sweep.counts)
     """
 
-    def refresh(self) -> JobArray:
+    def refresh(self) -> JobArray[R_co]:
         """Ask the service how the jobs are.
 
         Returns:
@@ -157,6 +157,25 @@ class JobArray(_Array[Session, Job]):
         return self._session.wait(
             self._known(), timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=self._learn
         )
+
+    def results(self, timeout: float | None = None) -> Iterator[R_co]:
+        """Hand out what its jobs came to, in the order of their indexes, as soon as each has ended.
+
+        Where a job did not end well, its error is raised in its place, and the next step goes on after it.
+
+        Args:
+            timeout: Seconds for all of them; None for as long as it takes.
+
+        Returns:
+            An iterator of what :meth:`Job.result` of each job is.
+
+        Raises:
+            JobFailed: The job at this place failed.
+            JobCancelled: The job at this place was cancelled.
+            Exception: What the function raised at this place.
+            WaitTimeout: The job at this place had not ended in time; it goes on.
+        """
+        return _Results(self._jobs, timeout)
 
     def cancel(
         self,
@@ -239,7 +258,7 @@ class JobArray(_Array[Session, Job]):
         return self._session.run(operations.delete_many(self._session.service, JobFilter(array=self.id)))
 
 
-class AsyncJobArray(_Array[AsyncSession, AsyncJob]):
+class AsyncJobArray(_Array[AsyncSession, AsyncJob[R_co]], Generic[R_co]):
     """An array bound to a client: many jobs of one spec, handled as one.
 
     It is a sequence of handles: ``array[3]``, ``len(array)``, ``for job in array``.
@@ -256,7 +275,7 @@ class AsyncJobArray(_Array[AsyncSession, AsyncJob]):
         """``await array`` is ``await array.wait()``."""
         return self.wait().__await__()
 
-    async def refresh(self) -> AsyncJobArray:
+    async def refresh(self) -> AsyncJobArray[R_co]:
         """Ask the service how the jobs are.
 
         Returns:
@@ -292,6 +311,25 @@ class AsyncJobArray(_Array[AsyncSession, AsyncJob]):
         return await self._session.wait(
             self._known(), timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=self._learn
         )
+
+    def results(self, timeout: float | None = None) -> AsyncIterator[R_co]:
+        """Hand out what its jobs came to, in the order of their indexes, as soon as each has ended.
+
+        Where a job did not end well, its error is raised in its place, and the next step goes on after it.
+
+        Args:
+            timeout: Seconds for all of them; None for as long as it takes.
+
+        Returns:
+            An iterator of what :meth:`AsyncJob.result` of each job is.
+
+        Raises:
+            JobFailed: The job at this place failed.
+            JobCancelled: The job at this place was cancelled.
+            Exception: What the function raised at this place.
+            WaitTimeout: The job at this place had not ended in time; it goes on.
+        """
+        return _AsyncResults(self._jobs, timeout)
 
     async def cancel(
         self,
@@ -372,3 +410,35 @@ class AsyncJobArray(_Array[AsyncSession, AsyncJob]):
             Unsupported: The service deletes no jobs.
         """
         return await self._session.run(operations.delete_many(self._session.service, JobFilter(array=self.id)))
+
+
+class _Results(Iterator[R_co]):
+    """The results of jobs in their order; all of them are watched together."""
+
+    def __init__(self, jobs: Sequence[Job[R_co]], timeout: float | None) -> None:
+        self._jobs = iter(jobs)
+        self._ended = as_completed(jobs, timeout)
+
+    def __next__(self) -> R_co:
+        job = next(self._jobs)
+        while not job.done:
+            if next(self._ended, None) is None:  # the time is over
+                return job.result(0, progress=False)
+        return job.result()
+
+
+class _AsyncResults(AsyncIterator[R_co]):
+    """The results of jobs in their order; all of them are watched together."""
+
+    def __init__(self, jobs: Sequence[AsyncJob[R_co]], timeout: float | None) -> None:
+        self._jobs = iter(jobs)
+        self._ended = as_completed(jobs, timeout)
+
+    async def __anext__(self) -> R_co:
+        job = next(self._jobs, None)
+        if job is None:
+            raise StopAsyncIteration
+        while not job.done:
+            if await anext(self._ended, None) is None:
+                return await job.result(0, progress=False)
+        return await job.result()

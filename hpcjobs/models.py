@@ -274,8 +274,9 @@ class Dependency(_Asked):
             value, when = value
         if isinstance(value, int) and not isinstance(value, bool):
             value = f"#{value}"
-        if not isinstance(value, (str, Mapping, Dependency)) and isinstance(getattr(value, "id", None), str):
-            value = value.id
+        handle_id = getattr(value, "id", None)
+        if isinstance(handle_id, str) and not isinstance(value, Mapping):
+            value = handle_id
         if isinstance(value, str):
             return {"job": value, **({} if when is None else {"when": when})}
         return value
@@ -290,13 +291,28 @@ class StderrMode(str, enum.Enum):
     """Into a log of its own: ``job.logs("stderr")``."""
 
 
+class FunctionMark(_Asked):
+    """Says that a job's command runs a packed Python function: see :mod:`hpcjobs.functions`."""
+
+    name: Name
+    """The function's name, for people."""
+    result: FileName
+    """The file in the job's folder that has the result."""
+
+
 class JobSpec(_Asked):
-    """What is asked of a service: one piece of work.
+    """What is asked of a service: one piece of work, which is either a command or a named task.
 
     ``command`` is a shell command where it is a string, and a program with its arguments where it is a list.
     """
 
-    command: Annotated[str, StringConstraints(min_length=1, max_length=100_000)] | list[str]
+    command: Annotated[str, StringConstraints(min_length=1, max_length=100_000)] | list[str] | None = None
+    task: Name | None = None
+    """One of the functions that the service offers by name: ``client.tasks()`` lists them."""
+    args: dict[str, Any] | None = None
+    """The arguments of the task, by name; anything JSON."""
+    function: FunctionMark | None = None
+    """Set where the command runs a Python function that was sent along."""
     name: Name | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=MAX_TAGS)
     meta: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(default_factory=dict)
@@ -330,7 +346,9 @@ class JobSpec(_Asked):
 
     @field_validator("command")
     @classmethod
-    def _command_says_something(cls, value: str | list[str]) -> str | list[str]:
+    def _command_says_something(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if value is None:
+            return None
         if not value or (isinstance(value, list) and not value[0]):
             raise ValueError("the command is empty")
         if any("\x00" in part for part in ([value] if isinstance(value, str) else value)):
@@ -354,6 +372,20 @@ class JobSpec(_Asked):
     def _grace_is_bounded(cls, value: dt.timedelta) -> dt.timedelta:
         if not dt.timedelta(0) <= value <= dt.timedelta(hours=1):
             raise ValueError("grace must be between 0 and one hour")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_piece_of_work(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            given = [name for name in ("command", "task") if value.get(name) is not None]
+            if not given:
+                raise ValueError("says nothing to run: give a command or a task")
+            if len(given) > 1:
+                raise ValueError("has both a command and a task: give one of them")
+            for name, needed in (("args", "task"), ("function", "command")):
+                if value.get(name) is not None and needed not in given:
+                    raise ValueError(f"has {name} without a {needed}: {name} goes with {needed}=")
         return value
 
     @field_validator("backoff", "start_in")
@@ -713,6 +745,27 @@ class OutputList(_Told):
     items: list[OutputFile]
 
 
+class TaskInfo(_Told):
+    """A function that the service offers by name."""
+
+    name: str
+    doc: str = ""
+    """What it does, as its docstring says."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The JSON schema of its arguments."""
+
+    def __str__(self) -> str:
+        needed = self.parameters.get("required", ())
+        names = [name if name in needed else f"{name}=..." for name in self.parameters.get("properties", ())]
+        return f"{self.name}({', '.join(names)})"
+
+
+class TaskList(_Told):
+    """The tasks of a service."""
+
+    items: list[TaskInfo]
+
+
 class Scope(str, enum.Enum):
     """What a token may do; each includes the one before it."""
 
@@ -778,3 +831,5 @@ class ServiceInfo(_Told):
     """The cores of the largest worker that is alive; None where none is."""
     workers: int = 0
     """Workers that are alive."""
+    tasks_only: bool = False
+    """Whether it runs named tasks and nothing else."""

@@ -27,7 +27,8 @@ asks is ended by it at once, as ever. A job that goes on regardless is killed wh
 
 **JobAborted** that nobody catches ends the script with exit code 1, the line ``JobAborted: why`` on stderr instead of a
 traceback, and a last line ``{"aborted": "why", "at": ...}`` beside the progress; the job then ends CANCELLED with that
-reason.
+reason. A last line ``{"failed": "ValueError: no data", "at": ...}`` says that the work itself raised an error; the job
+then ends FAILED with it.
 """
 
 from __future__ import annotations
@@ -325,11 +326,11 @@ class _Reporter:
             if written and self.pending is report:
                 self.pending = None
 
-    def abort(self, reason: str) -> None:
-        """Write why the job stops itself, as the last line."""
+    def end(self, how: str, reason: str) -> None:
+        """Write how the job ends, ``"aborted"`` or ``"failed"``, and why, as the last line."""
         with self.lock:
             self.flush()
-            _write({"aborted": _one_line(reason, _MAX_REASON), "at": round(time.time(), 3)})
+            _write({how: _one_line(reason, _MAX_REASON), "at": round(time.time(), 3)})
             self.pending = None
 
     def flush_at_exit(self) -> None:
@@ -422,10 +423,18 @@ def _announce(reason: str) -> None:
             sys.stdout.flush()  # so that the reason stands at the end of the log
     except (OSError, ValueError, RuntimeError):
         pass
-    _reporter.abort(reason)
+    _reporter.end("aborted", reason)
     if sys.stderr is not None:
         sys.stderr.write(f"JobAborted: {reason}\n")
         sys.stderr.flush()
+
+
+def _announce_error(error: str) -> None:
+    """Say that the job fails by an error of its own, which counts as that also where it was asked to stop.
+
+    :mod:`hpcjobs.inside` calls it for functions, by this name also from other versions.
+    """
+    _reporter.end("failed", error)
 
 
 _abort = _Abort()

@@ -92,11 +92,17 @@ class _Session:
             self._begin()
 
     def _until_ended(
-        self, jobs: Mapping[str, JobInfo | None], timeout: float | None, progress: bool | None, learn: Learn
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        timeout: float | None,
+        progress: bool | None,
+        learn: Learn,
+        *,
+        each: bool = False,
     ) -> waiting.Waiting[list[JobInfo]]:
         self._check_open()
         display = functools.partial(live.choose, progress)
-        return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn)
+        return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn, each=each)
 
     def _changes_of(self, jobs: Mapping[str, JobInfo | None], learn: Learn) -> waiting.Waiting[None]:
         self._check_open()
@@ -160,6 +166,12 @@ class Session(_Session):
     def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> Iterator[JobInfo]:
         """Hand out the jobs' infos at every change until all have ended."""
         return self._attend(self._changes_of(jobs, learn), jobs)
+
+    def as_completed(
+        self, jobs: Mapping[str, JobInfo | None], *, timeout: float | None, learn: Learn
+    ) -> Iterator[JobInfo]:
+        """Hand out the final info of each job as it ends."""
+        return self._attend(self._until_ended(jobs, timeout, False, learn, each=True), jobs)
 
     def _attend(self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None]) -> Generator[Any, None, T]:
         """Run a wait with a listener, which is not needed where it ends at once."""
@@ -271,6 +283,12 @@ class AsyncSession(_Session):
                 yield item
         finally:
             await attended.aclose()
+
+    def as_completed(
+        self, jobs: Mapping[str, JobInfo | None], *, timeout: float | None, learn: Learn
+    ) -> AsyncIterator[JobInfo]:
+        """Hand out the final info of each job as it ends."""
+        return self._attend(self._until_ended(jobs, timeout, False, learn, each=True), jobs, lambda _: None)
 
     async def _attend(
         self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None], done: Callable[[T], object]

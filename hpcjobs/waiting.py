@@ -49,6 +49,7 @@ def until_ended(
     timeout: float | None,
     display: Callable[[Sequence[JobInfo]], Display],
     learn: Learn,
+    each: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Waiting[list[JobInfo]]:
     """Wait until all jobs have ended.
@@ -58,6 +59,7 @@ def until_ended(
         timeout: Seconds; None for no end.
         display: Makes what shows the jobs meanwhile.
         learn: Told each info as it comes.
+        each: Whether each job's final info is handed out as it comes.
         clock: Seconds that only grow.
 
     Returns:
@@ -79,6 +81,9 @@ def until_ended(
     looked = False  # a wait that is shorter than a look still takes one
     try:
         shown.show(list(infos.values()))
+        for info in list(infos.values()) if each else ():
+            if info.terminal:
+                yield Emit(info)
         while going:
             left = end - clock()
             if left <= (0 if looked else -FIRST_LOOK):
@@ -91,10 +96,13 @@ def until_ended(
             for info in news.changed.values():
                 now = infos[info.id] = merged(infos.get(info.id), info)
                 learn(now)
-                if now.terminal:
-                    going.pop(now.id, None)
-                else:  # one that had ended may run again
-                    going[now.id] = None
+                if not now.terminal:
+                    if not each:  # one that had ended may run again
+                        going[now.id] = None
+                elif now.id in going:
+                    del going[now.id]
+                    if each:
+                        yield Emit(now)
             _check(news, jobs, going)
             shown.show(list(infos.values()))
     finally:

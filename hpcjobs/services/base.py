@@ -25,6 +25,7 @@ from hpcjobs.models import (
     JobSpec,
     OutputFile,
     ServiceInfo,
+    TaskInfo,
     TokenInfo,
     TokenOrder,
 )
@@ -250,6 +251,10 @@ class Service(abc.ABC):
     def info(self) -> Op[ServiceInfo]:
         """What the service says of itself and of who asks."""
         raise self._cannot("tell about itself", "see its documentation")
+
+    def tasks(self) -> Op[list[TaskInfo]]:
+        """The functions that the service offers by name."""
+        raise self._cannot("offer named tasks", "submit a command or a function")
 
     def create_token(self, order: TokenOrder) -> Op[TokenInfo]:
         """Make a token; its secret is told once."""

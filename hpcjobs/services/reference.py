@@ -42,6 +42,8 @@ from hpcjobs.models import (
     OutputFile,
     OutputList,
     ServiceInfo,
+    TaskInfo,
+    TaskList,
     TokenInfo,
     TokenList,
     TokenOrder,
@@ -358,6 +360,10 @@ class ReferenceService(Service):
     def info(self) -> Op[ServiceInfo]:
         """What the server says of itself and of who asks."""
         return self._model(ServiceInfo, Request("GET", "/v1/info"))
+
+    def tasks(self) -> Op[list[TaskInfo]]:
+        """The functions that the server's operator offers by name."""
+        return (yield from self._model(TaskList, Request("GET", "/v1/tasks"))).items
 
     def create_token(self, order: TokenOrder) -> Op[TokenInfo]:
         """Make a token; its secret is told once."""

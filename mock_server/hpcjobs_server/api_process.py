@@ -22,6 +22,7 @@ from hpcjobs_server.app import create_app
 from hpcjobs_server.context import Context
 from hpcjobs_server.processes import read_json, write_json
 from hpcjobs_server.settings import Settings
+from hpcjobs_server.tasks import TaskError
 
 _DRAIN = 2
 """Seconds for requests that are under way when the process is told to end."""
@@ -154,7 +155,11 @@ def main() -> None:
     except OSError as error:
         sys.exit(error.strerror)
     with contextlib.closing(listener):
-        Server(settings, listener).run(sockets=[listener])
+        try:
+            server = Server(settings, listener)
+        except TaskError as error:
+            sys.exit(f"the tasks cannot be offered: {error}")
+        server.run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from hpcjobs._version import __version__
 from hpcjobs_server import problems
-from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, outputs, queues, tokens
+from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, named, outputs, queues, tokens
 from hpcjobs_server.context import Context
 from hpcjobs_server.edge import Edge
 from hpcjobs_server.settings import Settings
@@ -52,7 +52,7 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
     problems.install(app)
     documents.install(app)
     # as one flat list: a request finds its route sooner, and the route knows its whole path
-    for part in (jobs, logs, events, outputs, blobs, queues, tokens, health):
+    for part in (jobs, logs, events, outputs, blobs, named, queues, tokens, health):
         app.router.routes.extend(part.router.routes)
     app.router.routes.extend(health.outside.routes)
     return app

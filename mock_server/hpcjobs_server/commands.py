@@ -46,6 +46,15 @@ Cores = Annotated[
         "--cores", min=1, metavar="N", help="Cores that a worker gives to jobs. Default: all.", show_default=False
     ),
 ]
+TaskModules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks",
+        metavar="MODULE",
+        help="Offer the public functions of this module by name; may repeat. Looked for here, too.",
+        show_default=False,
+    ),
+]
 NoListen = Annotated[
     bool, typer.Option("--no-listen", help="Poll the database: for a pooler that cannot LISTEN.", show_default=False)
 ]
@@ -76,6 +85,10 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         typer.Option(metavar="FILE", help="Write your token there too, readable by you only.", show_default=False),
     ] = None,
     no_listen: NoListen = False,
+    tasks: TaskModules = None,
+    tasks_only: Annotated[
+        bool, typer.Option("--tasks-only", help="Refuse commands and functions of users.", show_default=False)
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in the background; return when it answers.", show_default=False)
     ] = False,
@@ -115,7 +128,11 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         cores=cores,
         token_file=token_file,
         listen=False if no_listen else None,
+        tasks=tasks or None,
+        tasks_only=tasks_only or None,
     )
+    if not (status or stop):
+        settings = _with_tasks(settings)
     if status:
         _status(settings, as_json=as_json)
     elif stop:
@@ -145,6 +162,7 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
         ),
     ] = None,
     no_listen: NoListen = False,
+    tasks: TaskModules = None,
 ) -> None:
     """Run one more worker of a server that runs, here or on another host.
 
@@ -163,7 +181,9 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
         cores=cores,
         queues=queue or None,
         listen=False if no_listen else None,
+        tasks=tasks or None,
     )
+    settings = _with_tasks(settings, command="worker")
     folder = DataFolder(settings.data)
     url = settings.database_url
     if not url:
@@ -222,6 +242,31 @@ def _settings(**options: Any) -> Settings:
     if url and not url.startswith(("postgresql://", "postgres://")):
         _fail("--database-url must be a URL such as postgresql://user@host/database", USAGE)
     _check_executor(settings.executor)
+    return settings
+
+
+def _with_tasks(settings: Settings, *, command: str = "serve") -> Settings:
+    """The settings with the folders where the tasks' modules are; they are imported once, in a process of their own."""
+    import os
+    import subprocess
+    import sys
+
+    if not settings.tasks:
+        if settings.tasks_only and command == "serve":
+            _fail("--tasks-only needs --tasks MODULE: there would be nothing to run", USAGE)
+        return settings
+    if not settings.tasks_path:
+        path = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+        settings = settings.model_copy(update={"tasks_path": [str(Path(part).absolute()) for part in (".", *path)]})
+    checked = subprocess.run(
+        [sys.executable, "-m", "hpcjobs_server.tasks"],
+        env={**os.environ, **settings.environ()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if checked.returncode:
+        _fail(checked.stderr.strip() or f"--tasks: exit code {checked.returncode}", USAGE, command=command)
     return settings
 
 

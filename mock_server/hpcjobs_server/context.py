@@ -13,6 +13,7 @@ from hpcjobs_server.following import Growth
 from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
 from hpcjobs_server.store import EVENTS_CHANNEL
+from hpcjobs_server.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ class Context:
     growth: Growth
     blobs: Blobs
     metrics: Metrics
+    tasks: Tasks
     janitor: Janitor
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
@@ -52,6 +54,7 @@ class Context:
             growth=Growth(),
             blobs=Blobs(settings),
             metrics=Metrics(store),
+            tasks=Tasks.load(settings.tasks, settings.tasks_path),
             janitor=Janitor(settings, store),
         )
 

@@ -48,6 +48,11 @@ class ProgressReader:
         said = last_report(_tail(self._report)).aborted
         return None if said is None else _storable(said, MAX_REASON) or "JobAborted"
 
+    def said_failed(self) -> str | None:
+        """The error that ended the job's work, if it said so."""
+        said = last_report(_tail(self._report)).failed
+        return None if said is None else _storable(said, MAX_REASON) or "an error"
+
     def _changed(self, path: Path) -> bool:
         try:
             status = path.lstat()

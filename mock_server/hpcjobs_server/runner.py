@@ -343,7 +343,7 @@ def outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[JobS
     """What the end of its processes means for a job.
 
     A job that exits with 0 has completed, also one that was asked to stop. One that ended by ``JobAborted`` is
-    cancelled, whether it was asked or not.
+    cancelled, whether it was asked or not, and one that said which error ended its work has failed with that.
     """
     state, why = _outcome(ended, cause, reason)
     if state is JobState.FAILED and ended.note:
@@ -358,6 +358,8 @@ def _outcome(ended: Ended, cause: Cause | None, reason: str | None) -> tuple[Job
         return JobState.CANCELLED, ended.said
     if ended.timed_out:
         return JobState.FAILED, "its walltime was over"
+    if ended.error is not None:
+        return JobState.FAILED, ended.error
     if ended.aborted or (ended.lost and cause is not None):
         return JobState.CANCELLED, reason if cause else "it was stopped by a signal from outside the service"
     if ended.problem:

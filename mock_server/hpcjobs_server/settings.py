@@ -57,8 +57,14 @@ class Settings(BaseSettings):
     beat: float = Field(default=1.0, gt=0)
     """Pause between a worker's heartbeats."""
     max_input_bytes: int = Field(default=5 * 1024**3, ge=0)
-    max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
+    max_body_bytes: int = Field(default=64 * 1024**2, ge=1024)
     """The largest JSON body."""
+    tasks: list[str] = Field(default_factory=list)
+    """Modules whose functions can be called by name."""
+    tasks_path: list[str] = Field(default_factory=list)
+    """Folders where these modules are looked for, beside the server's own Python path."""
+    tasks_only: bool = False
+    """Whether commands and functions of the users' own are refused."""
     keep: float | None = Field(default=None, gt=0)
     """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever."""
     pool_size: int = Field(default=8, ge=2)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hpcjobs import (
@@ -26,6 +27,7 @@ from hpcjobs import (
     PermissionDenied,
     RetryOutcome,
     UpdateOutcome,
+    WaitTimeout,
 )
 from hpcjobs.actions import outcomes
 from tests.running import Service, until
@@ -543,3 +545,34 @@ def test_many_jobs_are_watched_as_one(shared_client: Client) -> None:
     last = {info.id: info.state for info in shared_client.watch([*array])}
     assert [last[job.id] for job in array] == [FINISHED, FAILED, FAILED]
     assert array.counts == {FINISHED: 1, FAILED: 2}
+
+
+def test_why_a_job_has_not_started_is_said(idle: Client, service_factory: Callable[..., Service]) -> None:
+    """It waits for others, for its time, or for its queue."""
+    first = idle.submit("true")
+    assert idle.job(idle.submit("true", after=[first]).id).reason == "it waits for 1 job"
+    assert str(idle.job(idle.submit("true", start_in="1h").id).reason).startswith("it is to start at ")
+    operator = idle  # the only token of this service is its owner's, who may set queues
+    operator.pause_queue("held", reason="maintenance")
+    assert idle.job(idle.submit("true", queue="held").id).reason == "the queue 'held' is paused: maintenance"
+
+
+def test_five_thousand_waiting_jobs_cost_no_more_requests_than_one(service_factory: Callable[..., Service]) -> None:
+    """Everyone who waits shares one look and one stream, however many jobs are waited for."""
+
+    def asked(number: int) -> int:
+        service = service_factory(workers=0)
+        with service.client() as client:
+            array = client.submit_array("true", array=number)
+            with pytest.raises(WaitTimeout):
+                client.wait([*array], 3.0)
+            before = requests(service)
+            assert outcomes(array.cancel()) == {"CANCELLED": number}
+            assert len(array.wait(30)) == number
+            return before
+
+    def requests(service: Service) -> int:
+        lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+        return int(sum(float(line.split()[-1]) for line in lines if line.startswith("hpcjobs_http_requests_total{")))
+
+    assert asked(5_000) <= asked(1) + 1  # a look more or less is a matter of the moment

@@ -311,6 +311,7 @@ async def test_the_service_says_what_it_offers_and_to_whom(api: Api) -> None:
         "max_input_bytes": api.settings.max_input_bytes,
         "max_cores": None,
         "workers": 0,
+        "tasks_only": False,
     }
     await api.beat(cores=7)
     info = (await api.http.get("/v1/info")).json()

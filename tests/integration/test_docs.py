@@ -21,6 +21,8 @@ import pytest
 from tests.running import Service
 
 ROOT = Path(__file__).parents[2]
+OPERATORS = ("docs/guide/order.md",)
+"""Pages that show what needs the scope admin."""
 BLOCK = re.compile(r"^```(?P<kind>python|bash)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -54,7 +56,8 @@ def place(
     for file in ("spectrum.py", "record.csv"):
         shutil.copy(demo / file, tmp_path)
     owner = re.sub(r"\W+", "-", request.node.name).strip("-")
-    token = shared_service.make_token(owner).token
+    scope = "admin" if any(page in request.node.name for page in OPERATORS) else "write"
+    token = shared_service.make_token(owner, scope=scope).token
     for variable, text in shared_service.environ(token).items():
         monkeypatch.setenv(variable, text)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))

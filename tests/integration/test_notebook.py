@@ -56,3 +56,44 @@ def test_a_notebook_keeps_one_output_per_wait_with_the_final_state(
     lines = output.data["text/plain"].splitlines()
     assert lines[0] == "2 of 2 ended · 1 CANCELLED · 1 FINISHED"
     assert "wrong damping" in lines[2]
+
+
+FUNCTIONS = (
+    """import asyncio
+from dataclasses import dataclass
+from hpcjobs import AsyncClient, Client, as_completed
+offset = 10
+@dataclass
+class Fit:
+    slope: float""",
+    """def fit(n, *, scale=1):
+    if n < 0:
+        raise ValueError(f"n is {n}")
+    return Fit(scale * n + offset)""",
+    """client = Client()
+result = client.submit(fit, 3, scale=2).result(60, progress=False)
+assert isinstance(result, Fit), type(result)
+print(result)""",
+    """try:
+    client.submit(fit, -1).result(60, progress=False)
+except ValueError as error:
+    print(repr(error))
+    print(error.__cause__.traceback)""",
+    """async with AsyncClient() as aclient:
+    jobs = [await aclient.submit(lambda n=n: n * n) for n in range(3)]
+    print(sorted([await job.result() async for job in as_completed(jobs)]))""",
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_functions_of_cells_run_as_jobs(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the variables and classes of other cells; an error comes back with the lines of its cell."""
+    monkeypatch.setenv("HPCJOBS_URL", service.url)
+    monkeypatch.setenv("HPCJOBS_TOKEN", service.token)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in FUNCTIONS])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    texts = ["".join(output.text for output in cell.outputs if "text" in output) for cell in notebook.cells]
+    assert texts[:3] == ["", "", "Fit(slope=16)\n"]
+    assert texts[3].startswith("ValueError('n is -1')\n")
+    assert 'raise ValueError(f"n is {n}")' in texts[3]
+    assert texts[4] == "[0, 1, 4]\n"

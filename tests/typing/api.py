@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import assert_type
 
@@ -13,16 +14,29 @@ from hpcjobs import (
     CancelResult,
     Client,
     Job,
+    JobArray,
     JobInfo,
     JobSpec,
     JobState,
     OutputFile,
     Progress,
     ServiceInfo,
+    TaskInfo,
     TokenInfo,
+    as_completed,
     connect,
     connect_async,
 )
+
+
+def half(n: int) -> float:
+    """A function to submit."""
+    return n / 2
+
+
+async def later(n: int) -> bytes:
+    """A coroutine function to submit."""
+    return bytes(n)
 
 
 def sync(client: Client, spec: JobSpec) -> None:
@@ -32,8 +46,9 @@ def sync(client: Client, spec: JobSpec) -> None:
     assert_type(job, Job)
     client.submit(["python", Path("x.py")], inputs={"a": "b"}, memory=1, stderr="separate", walltime=60)
     client.submit(spec, key="k")
-    client.submit("true", wall_time="10m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    client.submit(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.submit("true", wall_time="10m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    client.submit(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    client.submit(task=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert_type(job.id, str)
     assert_type(job.info, JobInfo)
     assert_type(job.state, JobState)
@@ -51,14 +66,26 @@ def sync(client: Client, spec: JobSpec) -> None:
     assert_type(job.watch(), Iterator[JobInfo])
     job.wait(on_interrupt="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.logs("log")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    assert_type(client.job("id"), Job)
-    assert_type(client.jobs(state="RUNNING", tag=["t"]), Iterator[Job])
+    assert_type(client.job("id"), Job[Any])
+    assert_type(client.jobs(state="RUNNING", tag=["t"]), Iterator[Job[Any]])
     assert_type(client.cancel(job), CancelResult)
     assert_type(client.cancel_many([job, "id"]), list[CancelResult])
     assert_type(client.wait([job, "id"]), list[JobInfo])
     assert_type(client.info(), ServiceInfo)
     assert_type(client.create_token("n", scope="read", expires_in="1d"), TokenInfo)
     assert_type(client.tokens(), list[TokenInfo])
+    assert_type(client.tasks(), list[TaskInfo])
+    assert_type(client.submit(half, 1), Job[float])
+    assert_type(client.submit(half, n=1, cores=2, name="n").result(), float)
+    assert_type(client.submit(later, 1).result(), bytes)
+    assert_type(client.submit(lambda: 3, python=["srun", "python3"]).result(), int)
+    assert_type(client.submit(task="fit", args={"n": 1}, cores=2).result(), Any)
+    assert_type(as_completed([client.submit(half, 1)], timeout=3), Iterator[Job[float]])
+    client.cancel(client.submit(half, 1))
+    assert_type(client.map(half, [1], cores=2), JobArray[float])
+    assert_type(client.map(half, [1]).results(timeout=3), Iterator[float])
+    assert_type(client.map(later, [1])[0], Job[bytes])
+    client.map(half, [1], coers=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     with client as entered:
         assert_type(entered, Client)
 
@@ -69,7 +96,7 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
     job = await client.submit("true", inputs=["a", Path("b")], cores=1, walltime="10m", name="n", tags=["t"])
     assert_type(job, AsyncJob)
     await client.submit(spec)
-    await client.submit("true", wall_time="10m")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.submit("true", wall_time="10m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert_type(await job, JobInfo)
     assert_type(await job.refresh(), AsyncJob)
     assert_type(await job.wait(), JobInfo)
@@ -80,13 +107,18 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
     assert_type(await job.files(), list[OutputFile])
     assert_type(await job.download("x", "*.csv"), list[Path])
     assert_type(job.watch(), AsyncIterator[JobInfo])
-    assert_type(await client.job("id"), AsyncJob)
-    assert_type(client.jobs(state="RUNNING", tag=["t"]), AsyncIterator[AsyncJob])
+    assert_type(await client.job("id"), AsyncJob[Any])
+    assert_type(client.jobs(state="RUNNING", tag=["t"]), AsyncIterator[AsyncJob[Any]])
     assert_type(await client.cancel(job), CancelResult)
     assert_type(await client.cancel_many([job, "id"]), list[CancelResult])
     assert_type(await client.wait([job, "id"]), list[JobInfo])
     assert_type(await client.info(), ServiceInfo)
     assert_type(await client.create_token("n", scope="read", expires_in="1d"), TokenInfo)
     assert_type(await client.tokens(), list[TokenInfo])
+    assert_type(await client.tasks(), list[TaskInfo])
+    assert_type(await client.submit(half, 1), AsyncJob[float])
+    assert_type(await (await client.submit(later, 1)).result(), bytes)
+    assert_type((await client.map(later, [1])).results(), AsyncIterator[bytes])
+    assert_type(as_completed([await client.submit(half, 1)]), AsyncIterator[AsyncJob[float]])
     async with client as entered:
         assert_type(entered, AsyncClient)

@@ -268,9 +268,15 @@ def test_the_last_report_of_a_progress_file_is_its_last_complete_line() -> None:
 
 def test_a_job_that_stopped_itself_is_known_only_where_that_is_the_last_line() -> None:
     lines = '{"done": 1}\n{"aborted": "why", "at": 1}\n'
-    assert last_report(lines) == (Progress(done=1), "why")
-    assert last_report(lines + '{"done": 2}\n') == (Progress(done=2), None)
-    assert last_report("") == (None, None)
+    assert last_report(lines) == (Progress(done=1), "why", None)
+    assert last_report(lines + '{"done": 2}\n') == (Progress(done=2), None, None)
+    assert last_report("") == (None, None, None)
+
+
+def test_an_error_that_ended_the_work_is_known_only_where_that_is_the_last_line() -> None:
+    lines = '{"done": 1}\n{"failed": "ValueError: no", "at": 1}\n'
+    assert last_report(lines) == (Progress(done=1), None, "ValueError: no")
+    assert last_report(lines + '{"done": 2}\n').failed is None
 
 
 @settings(max_examples=200, deadline=None)

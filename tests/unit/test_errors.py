@@ -30,6 +30,10 @@ MADE: dict[type[HpcjobsError], HpcjobsError] = {
         errors.JobVanished("7", INFO),
         errors.JobFailed(INFO, "the end\n"),
         errors.JobCancelled(INFO),
+        errors.RemoteError(INFO, "ValueError: no", "Traceback ..."),
+        errors.EnvironmentMismatch(INFO, ["there is no numpy", "and no scipy"]),
+        errors.ResultError(INFO, "is gone"),
+        errors.ResultTooLarge(INFO, path="r", size=3, available=2),
         errors.JobUnsuccessful(INFO),
     )
 }

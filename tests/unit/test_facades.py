@@ -159,7 +159,7 @@ from hpcjobs import runtime
 heavy = {"httpx", "pydantic", "tenacity", "typing_extensions", "asyncio", "rich", "hpcjobs.models"} & set(sys.modules)
 assert not heavy, heavy
 import hpcjobs.client
-heavy = {"typer", "tomlkit", "IPython", "tenacity"} & set(sys.modules)
+heavy = {"typer", "tomlkit", "IPython", "tenacity", "cloudpickle"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
@@ -177,3 +177,13 @@ def test_type_checkers_know_every_result(checker: list[str]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_options_of_submit_are_those_that_type_checkers_know() -> None:
+    """The overloads name the options once, beside the method that takes them."""
+    taken = {
+        name
+        for name, parameter in inspect.signature(Client.submit).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert taken - {"task", "args", "python", "inputs", "key"} == set(client.JobOptions.__annotations__)

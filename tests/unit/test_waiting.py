@@ -33,3 +33,18 @@ def test_a_job_that_runs_again_after_its_end_is_waited_for_again() -> None:
         wait.send(news(info("a", JobState.FINISHED, 3)))
     assert [one.state for one in end.value.value] == [JobState.FINISHED] * 2
     assert len(learnt) == 4
+
+
+def test_each_job_is_handed_out_once_as_it_ends() -> None:
+    """Those that had ended come first; one that runs again is not waited for a second time."""
+    learnt: list[JobInfo] = []
+    jobs = {"a": None, "b": info("b", JobState.FAILED, 1), "c": None}
+    wait: Any = until_ended(jobs, timeout=None, display=lambda _: Silent(), learn=learnt.append, each=True)
+    assert next(wait).item.id == "b"
+    next(wait)
+    assert wait.send(news(info("c", JobState.FINISHED, 1), info("a", JobState.RUNNING, 1))).item.id == "c"
+    next(wait)
+    wait.send(news(info("c", JobState.QUEUED, 2)))
+    assert wait.send(news(info("a", JobState.CANCELLED, 2))).item.state is JobState.CANCELLED
+    with pytest.raises(StopIteration):
+        next(wait)

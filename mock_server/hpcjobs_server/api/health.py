@@ -40,6 +40,7 @@ async def info(request: Request) -> Response:
         max_input_bytes=context.settings.max_input_bytes,
         max_cores=max((worker.cores for worker in workers), default=None),
         workers=len(workers),
+        tasks_only=context.settings.tasks_only,
     )
     return answer(told)
 

@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import anyio.to_thread
@@ -99,6 +100,7 @@ async def submit(request: Request) -> Response:
     key = _key(request)
     spec = _spec(await read_json(request))
     try:
+        check_work(context, spec)
         await _check(context, caller, spec)
     except Problem:
         # What was accepted stays accepted, though an input or a worker may have gone since.
@@ -261,8 +263,10 @@ async def update_jobs(request: Request) -> Response:
     order = await read_model(request, UpdateOrder)
     if not order.items:
         _many(order)
+    context = context_of(request)
+    refuse = partial(_refusal, context)
     with _selecting():
-        return answer(await context_of(request).store.update(caller.sees, order, actor=caller.owner))
+        return answer(await context.store.update(caller.sees, order, actor=caller.owner, refuse=refuse))
 
 
 @router.get(
@@ -308,7 +312,8 @@ async def update_job(request: Request, job_id: str) -> Response:
     changes = await read_model(request, JobChanges)
     version = _version(request.headers.get("if-match"))
     order = UpdateOrder(items=[JobUpdate(id=job_id, changes=changes, version=version)])
-    result = (await context.store.update(caller.sees, order, actor=caller.owner)).results[0]
+    refuse = partial(_refusal, context)
+    result = (await context.store.update(caller.sees, order, actor=caller.owner, refuse=refuse)).results[0]
     detail = result.detail or str(result)
     if result.outcome is UpdateOutcome.NOT_FOUND:
         raise job_not_found()
@@ -454,11 +459,11 @@ async def _check_all(context: Context, caller: Caller, specs: Sequence[tuple[str
         asked = (
             spec.resources.cores, walltime.total_seconds() if walltime else None, spec.queue, tuple(spec.inputs)
         )  # fmt: skip
-        if asked in seen:
-            continue
-        seen.add(asked)
         try:
-            await _check(context, caller, spec)
+            check_work(context, spec)
+            if asked not in seen:
+                seen.add(asked)
+                await _check(context, caller, spec)
         except Problem as problem:
             problem.errors = [(place + field, why) for field, why in problem.errors]
             raise
@@ -513,6 +518,34 @@ async def _check(context: Context, caller: Caller, spec: JobSpec) -> None:
             raise Problem(
                 422, "too_many_cores", detail, errors=[("resources.cores", f"at most {largest}, not {cores}")]
             )
+
+
+def check_work(context: Context, spec: JobSpec) -> None:
+    """Check what a job would run: a task that there is, with arguments that fit it, or a command where those may run.
+
+    Raises:
+        Problem: 422 with every wrong argument; 403 where the service runs tasks only.
+    """
+    if spec.task is None:
+        if context.settings.tasks_only:
+            kind = "command" if spec.function is None else "function"
+            names = ", ".join(task.name for task in context.tasks)
+            detail = f"this service runs named tasks only, and no {kind} of yours; name one of its tasks: {names}"
+            raise Problem(403, "tasks_only", detail, errors=[("command", "is refused; give a task and its args")])
+    elif problems := context.tasks.check(spec):
+        raise invalid(problems)
+    elif context.settings.tasks_only and spec.env:
+        # variables such as LD_PRELOAD could make a task run other code
+        raise invalid([("env", "cannot be set: this service runs named tasks only")])
+
+
+def _refusal(context: Context, spec: JobSpec) -> str | None:
+    """Why what a job is to run now cannot be run here."""
+    try:
+        check_work(context, spec)
+    except Problem as problem:
+        return problem.detail
+    return None
 
 
 def _check_inputs(context: Context, owner: str, inputs: list[InputFile]) -> None:

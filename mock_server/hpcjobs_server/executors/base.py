@@ -33,6 +33,7 @@ class Ended:
         lost: It was stopped because the worker was silent for too long.
         problem: Why it could not be started or watched, in words.
         said: The message of a ``JobAborted`` that ended it from inside.
+        error: The error that ended its work, where the job said so.
         note: What a user should know if the job failed by itself.
         cpu_seconds: Processor time of all its processes.
         peak_memory: The largest resident memory of any of its processes, in bytes.
@@ -45,6 +46,7 @@ class Ended:
     lost: bool = False
     problem: str | None = None
     said: str | None = None
+    error: str | None = None
     note: str | None = None
     cpu_seconds: float | None = None
     peak_memory: int | None = None

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from hpcjobs.models import InputFile, Progress, StderrMode
+from hpcjobs_server import tasks
 from hpcjobs_server.executors.base import Ended
 from hpcjobs_server.files import note_inputs
 from hpcjobs_server.progress import ProgressReader
@@ -158,6 +159,8 @@ class LocalExecution:
         # there from the start, so that a log can be asked for, and so that a link cannot be put in its place
         for log in filter(None, [self._stdout, self._stderr]):
             os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        if self.claim.spec.task is not None:
+            tasks.write_order(self.folder, self.claim.spec, self._settings)
         note_inputs(self.folder, [self._put(item, work) for item in self.claim.spec.inputs])
 
     def _put(self, item: InputFile, work: Path) -> Path:
@@ -175,11 +178,9 @@ class LocalExecution:
     async def start(self) -> None:
         """Hand the job to a shim of its own."""
         spec = self.claim.spec
-        command = spec.command
-        shell = "bash" if shutil.which("bash") else "sh"
         walltime = spec.resources.walltime
         config: dict[str, Any] = {
-            "argv": command if isinstance(command, list) else [shell, "-c", command],
+            "argv": self._argv(),
             "cwd": str(self.folder / "work"),
             "env": job_environment(self.claim, self.folder, self._runtime_path),
             "stdout": str(self._stdout),
@@ -194,6 +195,14 @@ class LocalExecution:
         await self._send_all((json.dumps(config) + "\n").encode())
         if self._abort_wanted:
             self._send(b"abort\n")
+
+    def _argv(self) -> list[str]:
+        command = self.claim.spec.command
+        if command is None:
+            return tasks.argv(self.folder)
+        if isinstance(command, list):
+            return command
+        return ["bash" if shutil.which("bash") else "sh", "-c", command]
 
     async def _send_all(self, data: bytes) -> None:
         """Send more than a pipe takes at once."""
@@ -264,6 +273,7 @@ class LocalExecution:
                     lost=cause == "lost",
                     problem="some of its processes could not be killed" if event["left"] else None,
                     said=self._progress.said_aborted(),
+                    error=self._progress.said_failed(),
                     cpu_seconds=event["cpu"],
                     peak_memory=event["memory"],
                     note="the disk of the service is full" if code != 0 and _disk_is_full(self.folder) else None,
@@ -271,8 +281,9 @@ class LocalExecution:
             )
 
     def _start_problem(self, event: dict[str, Any]) -> str:
+        argv = self._argv()
         command = self.claim.spec.command
-        program = command if isinstance(command, str) else command[0]
+        program = command if isinstance(command, str) else argv[0]
         if event["file"] and str(event["file"]).startswith(str(self.folder)) and event["file"] != program:
             return f"the service could not prepare the job: {event['text']}"
         if event["errno"] == errno.ENOENT:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -35,7 +35,7 @@ from hpcjobs.actions import (
 )
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
-from hpcjobs.models import MAX_BULK, CancelOutcome, CancelResult, JobFilter
+from hpcjobs.models import MAX_BULK, CancelOutcome, CancelResult, JobFilter, JobSpec
 from hpcjobs_server.store.base import Database, Row, to_uuid
 from hpcjobs_server.store.jobs import conditions_of
 from hpcjobs_server.store.rows import SPEC, encode_cursor
@@ -246,18 +246,25 @@ class Actions(Database):
 
         return await self.untangled(work)
 
-    async def update(self, owner: str | None, order: UpdateOrder, *, actor: str) -> UpdateAnswer:
+    async def update(
+        self,
+        owner: str | None,
+        order: UpdateOrder,
+        *,
+        actor: str,
+        refuse: Callable[[JobSpec], str | None] | None = None,
+    ) -> UpdateAnswer:
         """Change jobs: what they would do only while they have not started, their labels always.
 
         Args:
             owner: Whose jobs; None for anybody's.
             order: Which jobs, and what is to be different about them.
             actor: Who asks.
+            refuse: Says why what a job is to run now cannot be run here.
 
         Returns:
             One result per id or item, in their order; with a filter that names no state, those that have not started.
         """
-        per_job = {uid: item for item in order.items if (uid := to_uuid(item.id)) is not None}
         selection = Selection.model_construct(
             ids=[item.id for item in order.items] or order.ids, filter=order.filter, cursor=order.cursor
         )
@@ -268,11 +275,12 @@ class Actions(Database):
             )
             results: dict[UUID, UpdateResult] = {}
             rows: list[dict[str, Any]] = []
+            items = {uid: item for item, (_, uids) in zip(order.items, chosen.ids, strict=False) for uid in uids}
             for uid, row in chosen.rows.items():
-                item = per_job.get(uid)
+                item = items.get(uid)
                 changes = item.changes if item is not None else order.changes
                 assert changes is not None
-                result, new = _changed(row, changes, item.version if item is not None else None)
+                result, new = _changed(row, changes, item.version if item is not None else None, refuse)
                 results[uid] = result
                 if new is not None:
                     rows.append({"id": str(uid), **new})
@@ -320,10 +328,8 @@ async def _select(
         if not wanted.state:
             wanted = wanted.model_copy(update={"state": sorted(states)})
         conditions, parameters = conditions_of(owner, wanted, order.cursor)
-        cursor = await connection.execute(
-            f"SELECT j.id FROM jobs j WHERE {' AND '.join(conditions)} ORDER BY j.seq DESC LIMIT {MAX_BULK}",
-            parameters,
-        )
+        query = f"SELECT j.id FROM jobs j WHERE {' AND '.join(conditions)} ORDER BY j.seq DESC LIMIT {MAX_BULK}"
+        cursor = await connection.execute(cast("Any", query), parameters)
         ids = [row["id"] for row in await cursor.fetchall()]
         # looked at again, now that they are locked: some may have gone on in between
         rows = await _locked(connection, columns, "j.id = ANY(%(ids)s)", {"ids": ids})
@@ -364,9 +370,8 @@ async def _select(
 async def _locked(
     connection: psycopg.AsyncConnection[Row], columns: str, where: str, parameters: dict[str, Any]
 ) -> list[Row]:
-    cursor = await connection.execute(
-        f"SELECT {columns} FROM jobs j WHERE {where} ORDER BY j.id FOR UPDATE OF j", parameters
-    )
+    query = f"SELECT {columns} FROM jobs j WHERE {where} ORDER BY j.id FOR UPDATE OF j"
+    cursor = await connection.execute(cast("Any", query), parameters)
     return await cursor.fetchall()
 
 
@@ -385,7 +390,9 @@ def _cancel_result(text: str, row: Row | None, reason: str | None, *, abort: boo
     return CancelResult(job_id=text, outcome=outcome, before=state, after=after, reason=reason)
 
 
-def _changed(row: Row, changes: JobChanges, version: int | None) -> tuple[UpdateResult, dict[str, Any] | None]:
+def _changed(
+    row: Row, changes: JobChanges, version: int | None, refuse: Callable[[JobSpec], str | None] | None
+) -> tuple[UpdateResult, dict[str, Any] | None]:
     """What changes come to for one job, and its new specs where it is to be changed."""
     state = JobState(row["state"])
 
@@ -400,9 +407,12 @@ def _changed(row: Row, changes: JobChanges, version: int | None) -> tuple[Update
         named = " and ".join(", ".join(refused).rsplit(", ", 1))
         return result(UpdateOutcome.REFUSED, f"the job is {state}: {named} can no longer be changed"), None
     try:
-        spec = changes.apply(row["spec"]).model_dump(mode="json")
+        asked = changes.apply(row["spec"])
     except InvalidSpec as error:
         return result(UpdateOutcome.INVALID, str(error)), None
+    if refuse is not None and {"command", "task", "args"} & changes.model_fields_set and (why := refuse(asked)):
+        return result(UpdateOutcome.INVALID, why), None
+    spec = asked.model_dump(mode="json")
     moved = bool({"start_at", "start_in"} & changes.model_fields_set)
     if spec == row["spec"] and not moved:
         return result(UpdateOutcome.UNCHANGED), None

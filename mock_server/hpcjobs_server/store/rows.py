@@ -10,7 +10,8 @@ from hpcjobs_server.store.base import Row
 
 INFO = """
     j.id, j.state, j.name, j.owner, j.queue, j.priority, j.tags, j.meta,
-    j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.reason, j.exit_code, j.attempt,
+    j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.reason, j.exit_code, j.attempt, j.waiting_for,
+    (SELECT coalesce(q.reason, '') FROM queues q WHERE q.name = j.queue AND q.paused AND j.state = 'QUEUED') AS paused,
     j.max_attempts, j.array_id, j.array_index, j.item, j.start_at, j.expires_at, j.created_at, j.started_at,
     j.finished_at, j.version, j.seq, p.done, p.total, p.message, p.at
 """
@@ -44,7 +45,7 @@ def to_info(row: Row) -> JobInfo:
         meta=row["meta"],
         cancel_requested=row["cancelling"],
         cancel_reason=row["cancel_reason"],
-        reason=row["reason"],
+        reason=row["reason"] or _why_not_yet(row, state),
         exit_code=row["exit_code"],
         progress=progress,
         attempt=row["attempt"],
@@ -60,6 +61,17 @@ def to_info(row: Row) -> JobInfo:
         version=row["version"],
         spec=row.get("spec"),
     )
+
+
+def _why_not_yet(row: Row, state: JobState) -> str | None:
+    """Why a job that has not started is where it is, in words."""
+    if state is JobState.PENDING and row["waiting_for"]:
+        return f"it waits for {row['waiting_for']} job{'s' if row['waiting_for'] > 1 else ''}"
+    if state is JobState.PENDING and row["start_at"] is not None:
+        return f"it is to start at {row['start_at']:%Y-%m-%d %H:%M:%S} UTC"
+    if row["paused"] is not None:
+        return f"the queue {row['queue']!r} is paused" + (f": {row['paused']}" if row["paused"] else "")
+    return None
 
 
 def encode_cursor(seq: int) -> str:

@@ -78,12 +78,11 @@ RETURNING attempt, owner, {SPEC} AS spec, array_id, array_index, item,
     (SELECT q.max_walltime FROM queues q WHERE q.name = j.queue) AS max_walltime
 """
 
-# The queue's row is locked, so that two workers cannot take the last place both.
-_ROOM = """
-SELECT NOT q.paused AND (q.max_running IS NULL OR q.max_running > (
-    SELECT count(*) FROM jobs r WHERE r.worker_id IS NOT NULL AND r.queue = q.name)) AS room
-FROM queues q WHERE q.name = %(queue)s FOR UPDATE
-"""
+# The queue's row is locked, so that two workers cannot take the last place both. The count is a statement of its own:
+# in the one that waits for the lock it would be as old as the waiting.
+_LOCK_QUEUE = "SELECT paused, max_running FROM queues WHERE name = %(queue)s FOR UPDATE"
+
+_RUNNING = "SELECT count(*) AS n FROM jobs WHERE worker_id IS NOT NULL AND queue = %(queue)s"
 
 _STARTED = """
 UPDATE jobs SET state = 'RUNNING', started_at = now(), changed_at = now(), version = version + 1,
@@ -304,9 +303,13 @@ class Work(Database):
         rows = await self.all(_CLAIM, parameters)
         if not rows and queue is not None:
             async with self.connection() as connection, connection.transaction():
-                found = await (await connection.execute(_ROOM, {"queue": queue})).fetchone()
-                if found is None or not found["room"]:
+                limits = await (await connection.execute(_LOCK_QUEUE, {"queue": queue})).fetchone()
+                if limits is None or limits["paused"]:
                     return None
+                if limits["max_running"] is not None:
+                    running = await (await connection.execute(_RUNNING, {"queue": queue})).fetchone()
+                    if running is None or running["n"] >= limits["max_running"]:
+                        return None
                 rows = await (await connection.execute(_CLAIM, {**parameters, "admitted": True})).fetchall()
         if not rows:
             return None
@@ -397,7 +400,7 @@ class Work(Database):
 
 def _filled(spec: JobSpec, row: Row) -> JobSpec:
     """The spec of a job of an array, with its item and index in the command."""
-    if row["array_id"] is None:
+    if row["array_id"] is None or spec.command is None:
         return spec
     return spec.model_copy(update={"command": fill(spec.command, row["item"], row["array_index"])})
 
