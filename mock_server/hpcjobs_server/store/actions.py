@@ -76,7 +76,7 @@ WITH waiting AS (
         changed_at = now(), actor = %(actor)s, version = j.version + 1
     FROM unnest(%(ids)s::uuid[]) AS r (id) LEFT JOIN counted c ON c.job_id = r.id
     WHERE j.id = r.id
-    RETURNING j.*
+    RETURNING j.id, j.attempt, j.state
 ), gone AS (
     DELETE FROM procrastinate_jobs p USING ready
     WHERE p.queueing_lock = ready.id || ':' || ready.attempt AND p.status = 'todo'
@@ -111,7 +111,8 @@ WITH patches AS (
     FROM unnest(%(ids)s::uuid[], %(which)s::integer[]) AS i (id, n) JOIN patches r ON r.n = i.n
     WHERE j.id = i.id
       AND (r.moved OR (r.patch ? 'name' AND j.name IS DISTINCT FROM r.patch ->> 'name')
-           OR ({SPEC} || r.patch) <> ({SPEC}))
+           -- the first of these says the same as the second of nearly all jobs, and takes a tenth of the time
+           OR (j.array_id IS NULL AND NOT j.spec @> r.patch) OR ({SPEC} || r.patch) <> ({SPEC}))
     RETURNING j.id, j.attempt, j.state, j.version, j.queue, j.priority, j.cores, j.start_at, r.patch
 ), again AS (
     -- a ticket that is under way (it waits for cores somewhere) is a hint of what was, and does no harm

@@ -164,8 +164,8 @@ def conditions_of(owner: str | None, wanted: JobFilter, cursor: str | None = Non
     if cursor is not None:
         add("j.seq < %(before)s", before=decode_cursor(cursor))
     if wanted.state:
-        # Written out, so that the plan is made for these very states, some of which are rare, so that one of them alone
-        # is found in order, and so that the index of active jobs can serve. They are words of ours.
+        # Written out, so that the plan is made for these very states, some of which are rare, and one of them alone is
+        # found in order. They are words of ours.
         words = ", ".join(f"'{state.value}'" for state in wanted.state)
         conditions.append(f"j.state IN ({words})")
     if wanted.tag:

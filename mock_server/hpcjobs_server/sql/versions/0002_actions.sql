@@ -38,12 +38,13 @@ CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE state = 'QUEUE
 CREATE INDEX jobs_ended ON jobs (finished_at) WHERE state IN ('FINISHED', 'FAILED', 'CANCELLED');
 CREATE INDEX jobs_tags ON jobs USING gin (tags) WHERE tags <> '{}';
 CREATE INDEX jobs_state ON jobs (state, seq DESC);
+CREATE INDEX jobs_owner_state ON jobs (owner, state, seq DESC);
 -- finds what a name begins with, too, whatever the database's collation
 CREATE INDEX jobs_name ON jobs (name text_pattern_ops) WHERE name IS NOT NULL;
 -- the rows lie nearly in this order, so that a summary of each stretch of them is enough, and costs next to nothing
 CREATE INDEX jobs_created ON jobs USING brin (created_at) WITH (pages_per_range = 32, autosummarize = on);
--- what it was for is found by state
-DROP INDEX jobs_queued;
+-- what these were for is found by state
+DROP INDEX jobs_active, jobs_queued;
 
 CREATE TABLE dependencies (
     job_id uuid NOT NULL,
