@@ -147,6 +147,7 @@ def cancel_many(
     """
     _check(service, reason, abort=abort, confirm=confirm)
     members: dict[str, list[str]] = {}
+    asked: Sequence[str] = ()
     if confirm is not None and not isinstance(ids, JobFilter):
         # each of an array's jobs is asked for, so that what becomes of each is known
         members = yield from service.members_of(ids)

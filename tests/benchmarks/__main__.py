@@ -14,7 +14,7 @@ from tests.benchmarks import report
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure
 
-_HELPERS = {"__main__", "bench", "figures", "report"}
+_HELPERS = {"__main__", "bench", "figures", "filled", "plans", "report"}
 
 
 def measures() -> list[str]:

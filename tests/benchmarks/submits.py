@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import procrastinate
+import psycopg
 import psycopg_pool
 
 from tests.benchmarks.bench import Bench
@@ -55,6 +56,16 @@ class Deferring:
                 await self._task.defer_async(job=f"00000000-0000-0000-0000-{number:012d}", attempt=1)
 
         return timed(lambda: self._loop.run_until_complete(main())) / times
+
+    def batch_defer(self, times: int) -> float:
+        """Seconds for ``times`` deferrals in one call."""
+        orders = [{"job": f"00000000-0000-0000-0000-{number:012d}", "attempt": 1} for number in range(times)]
+        return timed(lambda: self._loop.run_until_complete(self._task.batch_defer_async(*orders)))
+
+    def forget(self) -> None:
+        """Remove everything that was deferred."""
+        with psycopg.connect(self._address, autocommit=True) as connection:
+            connection.execute("TRUNCATE procrastinate_jobs CASCADE")
 
 
 def run(bench: Bench) -> list[Figure]:

@@ -56,6 +56,12 @@ _VALUES = """
     d.has_inputs, d.due, d.expiry
 """
 
+_MADE = """
+    id, seq, state, reason, submit_key, queue, priority, cores, attempt, waiting_for, start_at, expires_at, created_at,
+    finished_at, version
+"""
+"""What is needed of new jobs: all columns of thousands would be written to a disk on the way."""
+
 _TICKETED = "(SELECT * FROM new WHERE state = 'QUEUED' OR (state = 'PENDING' AND waiting_for = 0)) n"
 
 _SUBMIT = f"""
@@ -68,7 +74,7 @@ WITH new AS (
         {READ_SPEC.format(spec="r.spec")}
     ORDER BY r.n
     ON CONFLICT (owner, submit_key) WHERE submit_key IS NOT NULL DO NOTHING
-    RETURNING *
+    RETURNING {_MADE}
 ), ticket AS ({TICKETS.format(rows=_TICKETED)})
 SELECT id, state, reason, submit_key, created_at, finished_at, version, start_at, expires_at,
        (SELECT count(*) FROM ticket)
@@ -95,7 +101,7 @@ WITH parent AS (
         s.name || '[' || i.index - 1 || ']', {_VALUES}
     FROM parent p, unnest(%(ids)s::uuid[]) WITH ORDINALITY AS i (id, index), {READ_SPEC.format(spec="p.spec")}
     ORDER BY i.index
-    RETURNING *
+    RETURNING {_MADE}
 ), edges AS (
     INSERT INTO dependencies (job_id, parent_id, kind)
     SELECT new.id, e.parent, e.kind FROM new,

@@ -198,9 +198,11 @@ DELETE FROM procrastinate_jobs p WHERE p.status = 'doing' AND p.task_name = 'hpc
 _MISSING_TICKETS = f"""
 WITH missing AS (
     SELECT j.* FROM jobs j
-    WHERE j.state = 'QUEUED' AND j.changed_at < now() - make_interval(secs => %(age)s) AND NOT EXISTS (
-        SELECT 1 FROM procrastinate_jobs p
-        WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status IN ('todo', 'doing'))
+    WHERE j.state = 'QUEUED' AND j.changed_at < now() - make_interval(secs => %(age)s)
+      AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p
+                      WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status = 'todo')
+      AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p
+                      WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status = 'doing')
       AND NOT EXISTS (SELECT 1 FROM queues q WHERE q.name = j.queue AND (q.paused OR q.max_running IS NOT NULL))
     ORDER BY j.changed_at LIMIT 1000 FOR SHARE OF j SKIP LOCKED
 ), ticket AS ({TICKETS.format(rows="missing")})

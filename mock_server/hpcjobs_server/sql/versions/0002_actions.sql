@@ -37,6 +37,14 @@ CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL AND
 CREATE INDEX jobs_ready ON jobs (queue, priority DESC, seq) WHERE state = 'QUEUED';
 CREATE INDEX jobs_ended ON jobs (finished_at) WHERE state IN ('FINISHED', 'FAILED', 'CANCELLED');
 CREATE INDEX jobs_tags ON jobs USING gin (tags) WHERE tags <> '{}';
+CREATE INDEX jobs_state ON jobs (state, seq DESC);
+CREATE INDEX jobs_owner_state ON jobs (owner, state, seq DESC);
+-- finds what a name begins with, too, whatever the database's collation
+CREATE INDEX jobs_name ON jobs (name text_pattern_ops) WHERE name IS NOT NULL;
+-- the rows lie nearly in this order, so that a summary of each stretch of them is enough, and costs next to nothing
+CREATE INDEX jobs_created ON jobs USING brin (created_at) WITH (pages_per_range = 32, autosummarize = on);
+-- what these were for is found by state
+DROP INDEX jobs_active, jobs_queued;
 
 CREATE TABLE dependencies (
     job_id uuid NOT NULL,
@@ -117,9 +125,13 @@ BEGIN
            AND (p.scheduled_at IS NULL OR p.scheduled_at <= now()));
     IF room > 0 THEN
         PERFORM issue_tickets(ARRAY(
-            SELECT j.id FROM jobs j WHERE j.state = 'QUEUED' AND j.queue = name_ AND NOT EXISTS (
-                SELECT 1 FROM procrastinate_jobs p
-                WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status IN ('todo', 'doing'))
+            -- asked for by each status of its own, because the index of one of them serves: together they would be
+            -- looked for by comparing every job with every ticket
+            SELECT j.id FROM jobs j WHERE j.state = 'QUEUED' AND j.queue = name_
+              AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p
+                              WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status = 'todo')
+              AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p
+                              WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status = 'doing')
             ORDER BY j.priority DESC, j.seq LIMIT room));
     END IF;
 END $$;
