@@ -144,10 +144,6 @@ async def _all_of(store: Store, work: Work) -> dict[str, list[Plan]]:
 def write_plans(plans: Mapping[str, list[Plan]], jobs: int, path: Path = DOCUMENT) -> None:
     """Write them down."""
     lines = [
-        "---",
-        "orphan: true",
-        "---",
-        "",
         "# Plans",
         "",
         f"Made by `make bench`: how Postgres carries out the store's statements with {jobs:,} jobs in the table, one owner",
