@@ -428,8 +428,8 @@ async def _select(
     )
     if (size := await sizes.fetchone()) is not None and size["n"] > MAX_JOBS:
         raise TooMany(size["n"])
-    # The jobs of arrays are looked up first: where a row is locked by a join, and someone else changes it at that very
-    # moment, Postgres looks whether it still matches, finds no partner for it, and leaves it out.
+    # The jobs of arrays are looked up first, so that no join is locked: of thousands of rows that were locked by one,
+    # those were left out that a worker changed at that very moment.
     cursor = await connection.execute("SELECT c.id FROM jobs c WHERE c.array_id = ANY(%s)", [wanted_ids])
     of_arrays = [row["id"] for row in await cursor.fetchall()]
     rows = await _locked(

@@ -143,8 +143,8 @@ DECLARE
     ready uuid[];
 BEGIN
     WHILE ended <> '{}' LOOP
-        -- in the order of their ids, as everybody locks jobs; by an array, because a row that is locked by a join can
-        -- be left out where someone else changes it at that moment
+        -- in the order of their ids, as everybody locks jobs; by an array and not by a join, which was seen elsewhere to
+        -- leave rows out that someone else changed at that moment
         PERFORM 1 FROM jobs WHERE id = ANY(ARRAY(
             SELECT job_id FROM dependencies WHERE parent_id = ANY(ended) AND met IS NULL)) ORDER BY id FOR UPDATE;
         WITH told AS (
