@@ -16,6 +16,7 @@ from hpcjobs_server import problems
 from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, named, outputs, queues, tokens, uploads
 from hpcjobs_server.context import Context
 from hpcjobs_server.edge import Edge
+from hpcjobs_server.ending import ended
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Store
 
@@ -70,7 +71,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        tidying.cancel()
+        await ended(tidying)
         await context.janitor.stop()
         await context.feed.stop()
         await context.growth.stop()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hpcjobs.models import JobInfo
+from hpcjobs_server.ending import ended
 from hpcjobs_server.problems import Problem, database_away, problem_of
 
 if TYPE_CHECKING:
@@ -182,10 +183,7 @@ class Feed:
     async def stop(self) -> None:
         """End everything."""
         self.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await ended(*self._tasks)
 
     @contextlib.asynccontextmanager
     async def connect(

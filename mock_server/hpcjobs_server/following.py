@@ -14,6 +14,8 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from hpcjobs_server.ending import ended
+
 PAUSE = 0.025
 """Seconds between two looks."""
 
@@ -48,8 +50,7 @@ class Growth:
     async def stop(self) -> None:
         """End the looking."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended(self._task)
 
     async def _look(self) -> None:
         while self._followers:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from hpcjobs_server.ending import ended
+
 if TYPE_CHECKING:
     from hpcjobs_server.settings import Settings
     from hpcjobs_server.store import Store
@@ -49,9 +51,7 @@ class Janitor:
     async def stop(self) -> None:
         """End; what is left is removed another time."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await ended(self._task)
 
     def wake(self) -> None:
         """Something was deleted."""

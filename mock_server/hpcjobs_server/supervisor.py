@@ -523,6 +523,8 @@ class Supervisor:
                     self._tell(workers, signal.SIGINT)  # two that came at once were one for the worker
                 else:
                     self._kill(workers)
+            # One that was just starting may not have heard the order; to be told twice to drain does no harm.
+            self._tell(workers, signal.SIGTERM)
             if workers:
                 self._tend_postgres()
                 if self.api.since:  # in a folder whose supervisor was killed, only what runs is ended

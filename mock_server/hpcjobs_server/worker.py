@@ -16,12 +16,12 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
 from uuid import uuid4
 
 import psycopg
 
 from hpcjobs_server.database import worker_channel
+from hpcjobs_server.ending import ended
 from hpcjobs_server.executors.local import LocalExecutor
 from hpcjobs_server.queue import make_app, serve_tickets
 from hpcjobs_server.runner import Runner
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 STOPPED = "the service was stopped"
 _LAST_WORD = 30.0
 """Seconds for which a worker that ends waits for the database to take what it has to say."""
+_TAKING = 5.0
+"""Seconds in which a ticket that is being taken has become a job that runs, or was given back."""
 
 
 class Worker:
@@ -53,10 +55,11 @@ class Worker:
 
     async def run(self) -> None:
         """Work until asked to stop, then end what must be ended."""
-        await self.store.open()
         loop = asyncio.get_running_loop()
+        # before anything waits: the loop's own answer to SIGINT, a cancellation, can be lost while the pool is opened
         loop.add_signal_handler(signal.SIGTERM, self.drain)
         loop.add_signal_handler(signal.SIGINT, self.abort)
+        await self.store.open()
         duties = [
             asyncio.create_task(duty, name=name)
             for name, duty in {
@@ -74,24 +77,16 @@ class Worker:
             done, _ = await asyncio.wait([*duties, closing], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {closing}:
                 task.result()  # a duty never ends by itself: this raises what ended it
-            tickets.cancel()
-            await self._gone(tickets)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended(tickets, again=_TAKING), _LAST_WORD)
             await self._everything_told()
         finally:
-            for task in [*duties, tickets, closing]:
-                task.cancel()
-            everything: list[asyncio.Task[Any]] = [*duties, tickets, closing]
-            await asyncio.gather(*everything, return_exceptions=True)
+            await ended(*duties, tickets, closing)
             if not self.runner.attempts:  # else the lease protects what may still run
                 with contextlib.suppress(psycopg.Error, asyncio.TimeoutError):
                     await asyncio.wait_for(self.store.leave(self.id), 5.0)
             await self.executor.close()
             await self.store.close()
-
-    @staticmethod
-    async def _gone(task: asyncio.Task[None]) -> None:
-        with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError):
-            await asyncio.wait_for(task, _LAST_WORD)
 
     async def _everything_told(self) -> None:
         """Wait for the last job, and for the database to know how it ended; not for ever where all were stopped."""

@@ -486,6 +486,25 @@ def test_a_start_that_fails_leaves_no_worker_that_looks_as_if_it_took_jobs(tmp_p
         assert child.stop(signals=((signal.SIGKILL, 10.0),))
 
 
+def test_a_worker_that_was_just_starting_and_lost_the_order_to_abort_is_ended_all_the_same(tmp_path: Path) -> None:
+    """Python ignores an interrupt that falls into the release of an import's lock."""
+    supervisor = Supervisor(
+        Settings(data=tmp_path / "data", database_url="postgresql://nowhere/x"), messages=io.StringIO()
+    )
+    supervisor.folder.prepare()
+    starting = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
+    )
+    worker = supervisor._worker(1)
+    worker.adopt(Child.start([sys.executable, "-c", starting], log=worker.log))
+    until(lambda: "on" in worker.log.read_text())
+    assert worker.child is not None
+    supervisor.workers = [worker]
+    with Signals() as signals:
+        supervisor._end(signals, abort=True)
+    assert not worker.child.alive
+
+
 class FullDisk:
     """Stands for a Postgres that moved, and whose record cannot be written at first."""
 
