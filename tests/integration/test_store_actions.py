@@ -231,6 +231,48 @@ async def test_what_was_deleted_leaves_no_row_anywhere(store: Store, work: Work)
     assert [str(uid) for uid in await store.removals()] == [job]
 
 
+async def test_none_waits_for_ever_for_a_job_that_is_deleted_meanwhile(store: Store) -> None:
+    """Dependents that come while their parents are deleted are refused, or are told that nothing comes any more."""
+    dependents: list[str] = []
+
+    async def add(parents: list[str]) -> None:
+        for parent in parents:
+            try:
+                dependents.append(await new(store, after=[parent]))
+            except BadDependency:
+                assert await store.get(ME, parent) is None
+
+    async def delete(parents: list[str]) -> None:
+        await asyncio.sleep(random.uniform(0, 0.05))
+        answer = await store.delete(ME, DeleteOrder(ids=parents), actor=ME)
+        assert set(outcomes(answer.results).values()) == {len(parents)}
+
+    for _ in range(6):
+        parents = [await new(store) for _ in range(12)]
+        adding = [add(random.sample(parents, len(parents))) for _ in range(3)]
+        await asyncio.gather(*adding, *(delete(parents[part::3]) for part in range(3)))
+    assert dependents, "some came in time"
+    states = {info.state for info in await store.get_many(ME, dependents)}
+    assert states == {JobState.FAILED}
+
+
+async def test_each_of_many_that_are_deleted_has_its_own_outcome(store: Store, work: Work) -> None:
+    worker = await join(work)
+    plain, awaited, running, ended = [await new(store) for _ in range(4)]
+    child = await new(store, after=[awaited])
+    for job in (running, ended):
+        await work.claim(job, 0, worker)
+    await end(work, worker, ended)
+    ids = [plain, "nonsense", awaited, running, str(uuid.uuid4()), ended, plain.upper(), plain]
+    for awaited_is_there in (True, False):
+        answer = await store.delete(ME, DeleteOrder(ids=ids), actor=ME)
+        assert [result.job_id for result in answer.results] == ids
+        gone = "DELETED" if awaited_is_there else "NOT_FOUND"
+        found = [str(result.outcome) for result in answer.results]
+        assert found == [gone, "NOT_FOUND", gone, "STILL_RUNNING", "NOT_FOUND", gone, gone, gone]
+    assert (await look(store, child)).state is JobState.FAILED
+
+
 async def test_a_filter_goes_on_where_an_answer_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """More jobs than one answer holds are all reached, each once, though those that still match stay in the list."""
     from hpcjobs_server.store import actions

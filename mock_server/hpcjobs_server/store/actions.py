@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -37,7 +37,7 @@ from hpcjobs.actions import (
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
 from hpcjobs.models import MAX_BULK, CancelOutcome, CancelResult, JobFilter, JobSpec
-from hpcjobs_server.store.base import Database, Row, to_uuid
+from hpcjobs_server.store.base import Database, Ids, Row, to_uuid
 from hpcjobs_server.store.jobs import conditions_of
 from hpcjobs_server.store.rows import SPEC, encode_cursor
 
@@ -64,6 +64,12 @@ SELECT 1 FROM jobs WHERE id IN (SELECT parent_id FROM dependencies WHERE job_id 
 """
 
 _AWAITED = "SELECT DISTINCT parent_id AS id FROM dependencies WHERE parent_id = ANY(%s) AND met IS NULL"
+
+_DELETE = """
+DELETE FROM jobs WHERE id = ANY(%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+    AND state IN ('PENDING', 'QUEUED', 'FINISHED', 'FAILED', 'CANCELLED')
+RETURNING id, state
+"""
 
 # Jobs that it waits for and that have not ended are waited for again; whatever has ended is past.
 _RETRY = """
@@ -214,14 +220,14 @@ class Actions(Database):
                 if not (state := JobState(row["state"])).terminal and (order.abort or state.not_started)
             ]
             if touched:
-                await connection.execute(_CANCEL, {"ids": touched, "reason": order.reason, "actor": actor})
+                await connection.execute(_CANCEL, {"ids": Ids(touched), "reason": order.reason, "actor": actor})
             never = [
                 uid
                 for uid, row in chosen.rows.items()
                 if order.delete and row["attempt"] == 0 and JobState(row["state"]).not_started
             ]
             if never:
-                await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [never])
+                await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [Ids(never)])
             results = chosen.results(lambda text, row: _cancel_result(text, row, order.reason, abort=order.abort))
             return CancelAnswer.model_construct(results=results, next=chosen.next)
 
@@ -245,10 +251,10 @@ class Actions(Database):
             after: dict[UUID, JobState] = {}
             if ready:
                 # the jobs that these wait for are held still, so that none ends unseen in between
-                await connection.execute(_HOLD_PARENTS, [ready])
-                cursor = await connection.execute(_RETRY, {"ids": ready, "actor": actor})
+                await connection.execute(_HOLD_PARENTS, [Ids(ready)])
+                cursor = await connection.execute(_RETRY, {"ids": Ids(ready), "actor": actor})
                 after = {row["id"]: JobState(row["state"]) for row in await cursor.fetchall()}
-                await connection.execute(_TICKETS_OF, [[uid for uid, state in after.items()]])
+                await connection.execute(_TICKETS_OF, [Ids(after)])
 
             def result(text: str, row: Row | None) -> RetryResult:
                 if row is None:
@@ -277,16 +283,20 @@ class Actions(Database):
         """
 
         async def work(connection: psycopg.AsyncConnection[Row]) -> DeleteAnswer:
-            chosen = await _select(connection, owner, order, TERMINAL | NOT_STARTED)
+            easy = await _delete_unawaited(connection, owner, order.ids)
+            if len(easy) == len(order.ids) > 0:
+                return DeleteAnswer.model_construct(results=[easy[text] for text in order.ids], next=None)
+            rest = order.model_copy(update={"ids": [text for text in order.ids if text not in easy]})
+            chosen = await _select(connection, owner, rest, TERMINAL | NOT_STARTED)
             gone = [uid for uid, row in chosen.rows.items() if JobState(row["state"]) in TERMINAL | NOT_STARTED]
             waiting = [uid for uid in gone if JobState(chosen.rows[uid]["state"]) in NOT_STARTED]
             if waiting:  # those for which others wait are cancelled first, so that the others are told
-                awaited = [row["id"] for row in await (await connection.execute(_AWAITED, [waiting])).fetchall()]
+                awaited = [row["id"] for row in await (await connection.execute(_AWAITED, [Ids(waiting)])).fetchall()]
                 if awaited:
-                    parameters = {"ids": awaited, "reason": "it was deleted", "actor": actor}
+                    parameters = {"ids": Ids(awaited), "reason": "it was deleted", "actor": actor}
                     await connection.execute(_CANCEL, parameters)
             if gone:
-                await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [gone])
+                await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [Ids(gone)])
 
             def result(text: str, row: Row | None) -> DeleteResult:
                 if row is None:
@@ -296,7 +306,9 @@ class Actions(Database):
                     return DeleteResult(job_id=text, outcome=DeleteOutcome.STILL_RUNNING, before=before, after=before)
                 return DeleteResult(job_id=text, outcome=DeleteOutcome.DELETED, before=before)
 
-            return DeleteAnswer.model_construct(results=chosen.results(result), next=chosen.next)
+            hard = iter(chosen.results(result))
+            results = [easy[text] if text in easy else next(hard) for text in order.ids] if order.ids else list(hard)
+            return DeleteAnswer.model_construct(results=results, next=chosen.next)
 
         return await self.untangled(work)
 
@@ -352,11 +364,11 @@ class Actions(Database):
                     refused[uid] = error.outcome, error.detail
             after: dict[UUID, Row] = {}
             if which:
-                parameters = {"ids": list(which), "which": list(which.values()), "actor": actor}
+                parameters = {"ids": Ids(which), "which": list(which.values()), "actor": actor}
                 cursor = await connection.execute(_UPDATE, {**parameters, "patches": json.dumps(patches.made)})
                 after = {row["id"]: row for row in await cursor.fetchall()}
                 if any({"queue", "start_at"} & patch.keys() for patch in patches.made):
-                    await connection.execute(_TICKETS_OF, [list(after)])
+                    await connection.execute(_TICKETS_OF, [Ids(after)])
 
             def result(text: str, row: Row | None) -> UpdateResult:
                 if row is None:
@@ -381,6 +393,37 @@ class Actions(Database):
 
 
 _TICKETS_OF = "SELECT issue_tickets(%s::uuid[])"
+
+
+async def _delete_unawaited(
+    connection: psycopg.AsyncConnection[Row], owner: str | None, ids: Sequence[str]
+) -> dict[str, DeleteResult]:
+    """Delete jobs for which no other waits without locking them first, which takes as long as the deleting.
+
+    Args:
+        connection: In a transaction.
+        owner: Whose jobs; None for anybody's.
+        ids: Which jobs; whatever else stands there is left alone.
+
+    Returns:
+        By id, as it was spelled, those that were deleted: all that do not run, or none where others wait for one.
+    """
+    uids = {text: to_uuid(text) for text in ids}
+    wanted = Ids({uid for uid in uids.values() if uid is not None})
+    if not wanted:
+        return {}
+    async with connection.transaction() as attempt:
+        cursor = await connection.execute(_DELETE, {"ids": wanted, "owner": owner})
+        before = {row["id"]: JobState(row["state"]) for row in await cursor.fetchall()}
+        # After the deleting: a job that came to wait for one of these held it until it was stored.
+        if before and await (await connection.execute(_AWAITED, [Ids(before)])).fetchone() is not None:
+            before = {}
+            raise psycopg.Rollback(attempt)
+    return {
+        text: DeleteResult(job_id=text, outcome=DeleteOutcome.DELETED, before=before[uid])
+        for text, uid in uids.items()
+        if uid in before
+    }
 
 
 async def _select(
@@ -410,7 +453,7 @@ async def _select(
         cursor = await connection.execute(cast("Any", query), parameters)
         ids = [row["id"] for row in await cursor.fetchall()]
         # looked at again, now that they are locked: some may have gone on in between
-        rows = await _locked(connection, columns, "j.id = ANY(%(ids)s)", {"ids": ids})
+        rows = await _locked(connection, columns, "j.id = ANY(%(ids)s)", {"ids": Ids(ids)})
         found = {row["id"]: row for row in rows if JobState(row["state"]) in wanted.state}
         last = min((row["seq"] for row in rows), default=0)
         return _Selected(
@@ -420,23 +463,25 @@ async def _select(
             next=encode_cursor(last) if len(ids) == MAX_BULK else None,
         )
     uids = [(text, to_uuid(text)) for text in order.ids]
-    wanted_ids = list(dict.fromkeys(uid for _, uid in uids if uid is not None))
+    wanted_ids = Ids(dict.fromkeys(uid for _, uid in uids if uid is not None))
     owned = "(%(owner)s::text IS NULL OR j.owner = %(owner)s)"
-    sizes = await connection.execute(
-        f"SELECT coalesce(sum(j.size), 0) AS n FROM arrays j WHERE j.id = ANY(%(ids)s) AND {owned}",
-        {"ids": wanted_ids, "owner": owner},
+    cursor = await connection.execute(
+        f"SELECT j.id, j.size FROM arrays j WHERE j.id = ANY(%(ids)s) AND {owned}", {"ids": wanted_ids, "owner": owner}
     )
-    if (size := await sizes.fetchone()) is not None and size["n"] > MAX_JOBS:
-        raise TooMany(size["n"])
-    # The jobs of arrays are looked up first, so that no join is locked: of thousands of rows that were locked by one,
-    # those were left out that a worker changed at that very moment.
-    cursor = await connection.execute("SELECT c.id FROM jobs c WHERE c.array_id = ANY(%s)", [wanted_ids])
-    of_arrays = [row["id"] for row in await cursor.fetchall()]
+    sizes = {row["id"]: row["size"] for row in await cursor.fetchall()}
+    if (size := sum(sizes.values())) > MAX_JOBS:
+        raise TooMany(size)
+    of_arrays: list[UUID] = []
+    if sizes:
+        # The jobs of arrays are looked up first, so that no join is locked: of thousands of rows that were locked by
+        # one, those were left out that a worker changed at that very moment.
+        cursor = await connection.execute("SELECT c.id FROM jobs c WHERE c.array_id = ANY(%s)", [Ids(sizes)])
+        of_arrays = [row["id"] for row in await cursor.fetchall()]
     rows = await _locked(
         connection,
         columns,
         "j.id = ANY(%(ids)s) AND (%(owner)s::text IS NULL OR j.owner = %(owner)s)",
-        {"ids": list({*wanted_ids, *of_arrays}), "owner": owner},
+        {"ids": Ids({*wanted_ids, *of_arrays}), "owner": owner},
     )
     found = {row["id"]: row for row in rows}
     children: dict[UUID, list[tuple[int, UUID]]] = {}
