@@ -2,7 +2,8 @@
 
 Each job of an array has an index, and an item where the array was made ``over`` something. In the command ``{name}``
 stands for the value of ``name`` in an item that is an object, ``{item}`` for any other item, and ``{index}`` for the
-index; nothing else in braces is touched. In a shell command the values are quoted.
+index; nothing else in braces is touched. In a shell command the values are quoted. The fields of an item are arguments
+of a named task.
 
 Example:
     >>> fill("fit.py --damping {damping} > ${HOME}/{index}.txt", {"damping": 0.05}, 3)
@@ -48,6 +49,25 @@ def fill(command: str | list[str], item: Any, index: int) -> str | list[str]:
     if isinstance(command, str):
         return _PLACE.sub(lambda match: text(match, quoted=True), command)
     return [_PLACE.sub(lambda match: text(match, quoted=False), part) for part in command]
+
+
+def one_of(spec: JobSpec, item: Any, index: int) -> JobSpec:
+    """The spec of one job of an array: its command filled, or the item's fields among its task's arguments.
+
+    Args:
+        spec: The array's spec.
+        item: What the job stands for, as JSON has it.
+        index: Its index.
+
+    Example:
+        >>> one_of(JobSpec(task="fit", args={"order": 2}), {"day": "2026-05-01"}, 0).args
+        {'order': 2, 'day': '2026-05-01'}
+    """
+    if spec.command is not None:
+        return spec.model_copy(update={"command": fill(spec.command, item, index)})
+    if isinstance(item, Mapping):
+        return spec.model_copy(update={"args": {**(spec.args or {}), **item}})
+    return spec
 
 
 class ArrayOrder(_Asked):

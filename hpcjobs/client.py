@@ -467,8 +467,10 @@ class Client(_Client[Session]):
 
     def submit_array(
         self,
-        command: Command,
+        command: Command | None = None,
         *,
+        task: str | None = None,
+        args: Mapping[str, Any] | None = None,
         over: Iterable[Any] | None = None,
         array: int | None = None,
         inputs: Inputs = None,
@@ -484,6 +486,9 @@ class Client(_Client[Session]):
 
         Args:
             command: As for :meth:`submit`.
+            task: Instead of a command, the name of a function that the service offers; the fields of an item that is a
+                dict are arguments of it.
+            args: The arguments of the task that are the same for all jobs.
             over: One job per item; anything JSON.
             array: How many jobs, in place of ``over``.
             inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
@@ -503,7 +508,7 @@ class Client(_Client[Session]):
             >>> dampings = [{"d": 0.02}, {"d": 0.05}]
             >>> sweep = client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
-        order = _array_asked(command, over, array, options)
+        order = _array_asked(command, over, array, {**options, **given(task=task, args=args)})
         submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
         info, jobs = self._session.transfer(submit, progress)
         return JobArray(self._session, info, [Job(self._session, job) for job in jobs])
@@ -1240,8 +1245,10 @@ class AsyncClient(_Client[AsyncSession]):
 
     async def submit_array(
         self,
-        command: Command,
+        command: Command | None = None,
         *,
+        task: str | None = None,
+        args: Mapping[str, Any] | None = None,
         over: Iterable[Any] | None = None,
         array: int | None = None,
         inputs: Inputs = None,
@@ -1257,6 +1264,9 @@ class AsyncClient(_Client[AsyncSession]):
 
         Args:
             command: As for :meth:`submit`.
+            task: Instead of a command, the name of a function that the service offers; the fields of an item that is a
+                dict are arguments of it.
+            args: The arguments of the task that are the same for all jobs.
             over: One job per item; anything JSON.
             array: How many jobs, in place of ``over``.
             inputs: For the folder of each job: files, folders and patterns, or ``{name in the folder: path}``.
@@ -1276,7 +1286,7 @@ class AsyncClient(_Client[AsyncSession]):
             >>> dampings = [{"d": 0.02}, {"d": 0.05}]
             >>> sweep = await client.submit_array("fit.py --damping {d}", over=dampings)  # doctest: +SKIP
         """
-        order = _array_asked(command, over, array, options)
+        order = _array_asked(command, over, array, {**options, **given(task=task, args=args)})
         submit = functools.partial(operations.submit_array, self.service, order, inputs=inputs, key=key)
         info, jobs = await self._session.transfer(submit, progress)
         return AsyncJobArray(self._session, info, [AsyncJob(self._session, job) for job in jobs])

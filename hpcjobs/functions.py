@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import dis
 import functools
 import inspect
 import io
@@ -209,6 +210,8 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.named: set[str] = set()
+        self.imported: set[str] = set()
+        """Modules that functions import in their bodies: whether they get there cannot be known."""
         self.sources: dict[str, dict[int, str]] = {}
 
     def dumps(
@@ -234,9 +237,7 @@ class _Recorder:
         """What must be known of this Python before the pickles are loaded by another."""
         packages: dict[str, tuple[str, str]] = {}
         modules: dict[str, str] = {}
-        for top in sorted({module.partition(".")[0] for module in self.named} - {"__main__", "hpcjobs"}):
-            if top in sys.stdlib_module_names:
-                continue
+        for top in _tops(self.named):
             found = _package(top)
             if found is not None:
                 packages[top] = found
@@ -250,15 +251,25 @@ class _Recorder:
             "executable": sys.executable,
             "packages": packages,
             "modules": modules,
+            "imported": {
+                top: found for top in _tops(self.imported) if top not in packages and (found := _package(top))
+            },
             "sources": self.sources,
         }
 
     def note_source(self, code: CodeType) -> None:
-        """Take note of the lines of a function, for tracebacks in the job."""
+        """Take note of the lines of a function, for tracebacks in the job, and of what it imports."""
+        self.imported.update(step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME")
         lines = linecache.getlines(code.co_filename)
         numbers = {number for _, _, number in code.co_lines() if number} | {code.co_firstlineno}
         kept = self.sources.setdefault(code.co_filename, {})
         kept.update({number: lines[number - 1] for number in numbers if number <= len(lines)})
+
+
+def _tops(modules: Iterable[str]) -> list[str]:
+    """The top-level modules of these that do not come with Python or with the call."""
+    tops = {module.partition(".")[0] for module in modules} - {"", "__main__", "hpcjobs"}
+    return sorted(tops - sys.stdlib_module_names)
 
 
 def _culprits(function: Callable[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:

@@ -116,6 +116,15 @@ def compare(packed: dict[str, Any]) -> tuple[list[str], list[str]]:
             )
         elif found is not None and found != wanted:
             remarks.append(f"{package} is {found} here; the function was packed with {wanted}")
+    for module, (package, wanted) in packed["imported"].items():
+        found = _version(package)
+        if found is None and not _importable(module):
+            remarks.append(
+                f"{package} is not installed for {sys.executable}, and the function has an import of {module}: it "
+                f"fails if it gets there ({package}=={wanted} is what there was where it was packed)"
+            )
+        elif found is not None and found != wanted:
+            remarks.append(f"{package} is {found} here, and {wanted} where the function was packed")
     for module, file in packed["modules"].items():
         if not _importable(module):
             problems.append(_not_sent(module, file))

@@ -35,6 +35,7 @@ Examples:
   hpcjobs submit --after "$id" --after "$other:any" -- ./collect
   hpcjobs submit --over dampings.csv -- python fit.py --damping '{damping}'
   hpcjobs submit --array 100 --name sweep 'fit.py --seed {index}'
+  hpcjobs submit --task fit -- day=2026-05-01 order=3
 """
 
 app = typer.Typer(**PLAIN)
@@ -51,13 +52,18 @@ app = typer.Typer(**PLAIN)
 def submit(  # noqa: PLR0917 - the options of the command
     ctx: typer.Context,
     command: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="COMMAND...",
-            help="The program and its arguments. A single word with spaces in it is a shell command.",
+            help="The program and its arguments. A single word with spaces in it is a shell command. "
+            "With --task its arguments: NAME=JSON; what is no JSON is text.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="NAME", help="Instead of a command, a function that the service offers."),
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -210,8 +216,15 @@ def submit(  # noqa: PLR0917 - the options of the command
         raise typer.BadParameter("--follow prints the log of one job; for an array give --wait, or see hpcjobs watch")
     if array is not None and over is not None:
         raise typer.BadParameter("give --array or --over, not both")
+    if not command and task is None:
+        raise typer.BadParameter("the command is missing; it stands last: hpcjobs submit -- python fit.py")
+    if shell is not None and task is not None:
+        raise typer.BadParameter("--shell and --no-shell go with a command, not with a task")
+    work: dict[str, Any] = {"command": _command(command or [], shell=shell)}
+    if task is not None:
+        work = {"task": task, "args": to_fields(command or [], what="the argument")}
     fields: dict[str, Any] = {
-        "command": _command(command, shell=shell),
+        **work,
         "name": name,
         "tags": tags,
         "cores": cores,
@@ -220,7 +233,7 @@ def submit(  # noqa: PLR0917 - the options of the command
         "queue": queue,
         "priority": priority,
         "env": _environment(env or []),
-        "meta": to_meta(meta or []),
+        "meta": to_fields(meta or []),
         "max_attempts": max_attempts,
         "backoff": backoff,
         "retry_on": retry_on,
@@ -392,18 +405,18 @@ def _inputs(given: Sequence[str]) -> dict[str, str]:
     return {name: str(file.path) for name, file in found.items()}
 
 
-def to_meta(given: Sequence[str]) -> dict[str, Any]:
-    """What ``--meta`` says.
+def to_fields(given: Sequence[str], *, what: str = "--meta") -> dict[str, Any]:
+    """What ``--meta`` says, or the arguments of a task.
 
     Example:
-        >>> to_meta(["run=7", "note=wrong damping"])
+        >>> to_fields(["run=7", "note=wrong damping"])
         {'run': 7, 'note': 'wrong damping'}
     """
     found: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise typer.BadParameter(f"--meta {text!r} says nothing; write KEY=JSON, or KEY=TEXT")
+            raise typer.BadParameter(f"{what} {text!r} says nothing; write KEY=JSON, or KEY=TEXT")
         try:
             found[name] = json.loads(value, parse_constant=_no_number)
         except ValueError:

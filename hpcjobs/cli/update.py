@@ -120,7 +120,7 @@ def update(  # noqa: PLR0917 - the options of the command
     """
     from hpcjobs.actions import JobChanges
     from hpcjobs.cli import acting
-    from hpcjobs.cli.submit import to_meta
+    from hpcjobs.cli.submit import to_fields
     from hpcjobs.lifecycle import NOT_STARTED
 
     settings = Settings.of(ctx)
@@ -141,7 +141,7 @@ def update(  # noqa: PLR0917 - the options of the command
     same = {field: value for field, value in fields.items() if value is not None}
     if start_now:
         same["start_at"] = None
-    more = to_meta(meta or [])
+    more = to_fields(meta or [])
     changes = _changes(same, add=add_tags or (), remove=remove_tags or (), meta=more)
     if changes is None:
         raise typer.BadParameter("say what is to be different, such as --priority, --queue, --add-tag or --start-in")

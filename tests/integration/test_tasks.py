@@ -167,6 +167,34 @@ def test_the_command_finds_modules_where_it_is_started_and_refuses_broken_ones(
         assert serve("--stop", "--now").returncode == 0
 
 
+def test_a_task_is_called_from_a_shell(serve: Callable[..., Service]) -> None:
+    """Its arguments are words after the options; what is no JSON is text."""
+    service = serve()
+
+    def submit(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hpcjobs.cli", "submit", *words],
+            env={**clean_environ(), "HPCJOBS_URL": service.url, "HPCJOBS_TOKEN": service.token},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    done = submit("--wait", "--task", "power", "base=3", "exponent=3")
+    assert done.returncode == 0, done.stderr
+    with service.client() as client:
+        assert client.job(done.stdout.strip()).result() == 27
+        other = submit("--task", "weekday", "--", "day=2026-05-01")
+        assert client.job(other.stdout.strip()).result(60)["weekday"] == "Friday"
+    wrong = submit("--task", "power", "base=many")
+    assert wrong.returncode == 6
+    assert "args.base" in wrong.stderr
+    for words, why in (([], "the command is missing"), (["--task", "power", "--shell", "base=3"], "--shell")):
+        done = submit(*words)
+        assert (done.returncode, why in done.stderr) == (2, True), done.stderr
+
+
 def test_no_other_way_leads_around_the_checks(serve: Callable[..., Service]) -> None:
     """Many at once, arrays and changes are checked as a single submit is."""
     with serve(tasks_only=True, workers=0).client() as client:
@@ -192,3 +220,24 @@ def test_a_task_runs_in_an_array(serve: Callable[..., Service]) -> None:
     with serve().client() as client:
         array = client.submit_array(JobSpec(task="power", args={"base": 3}), array=2)
         assert list(array.results(60)) == [9, 9]
+        sweep = client.submit_array(task="power", args={"exponent": 3}, over=[{"base": 2}, {"base": 3, "exponent": 1}])
+        assert list(sweep.results(60)) == [8, 3]
+        assert [job.info.item for job in sweep] == [{"base": 2}, {"base": 3, "exponent": 1}]
+
+
+def test_the_items_of_an_array_are_checked_as_arguments_before_anything_is_accepted(
+    serve: Callable[..., Service],
+) -> None:
+    """The item that is wrong is named, also by a change; nothing was submitted."""
+    with serve().client() as client:
+        with pytest.raises(InvalidRequest, match=r"over\.1\.args\.base"):
+            client.submit_array(task="power", over=[{"base": 2}, {"base": "many"}, {}])
+        with pytest.raises(InvalidRequest, match=r"over\.0\.args\.base"):
+            client.submit_array(task="power", over=[1, 2])
+        assert list(client.jobs()) == []
+        (job,) = client.submit_array(task="power", over=[{"base": 2}], start_in="1h")
+        with pytest.raises(InvalidSpec, match="exponent"):
+            job.update(args={"exponent": "much"})
+        assert str(job.update(args={"exponent": 5}).outcome) == "UPDATED"
+        job.retry()
+        assert job.result(60) == 32

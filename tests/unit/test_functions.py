@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import pydantic
 import pytest
 
 from hpcjobs import functions, inside
@@ -241,6 +242,29 @@ def test_a_package_of_another_version_is_remarked_in_the_log(tmp_path: Path) -> 
     assert f"cloudpickle is {cloudpickle.__version__} here; the function was packed with 0.1" in ran.log
     with pytest.raises(EnvironmentMismatch, match="cannot be unpacked here"):
         ran.get()
+
+
+def test_a_package_that_a_body_imports_is_looked_for_before_anything_runs(tmp_path: Path) -> None:
+    """Also one within a function within it; it is only said, for nobody knows whether the function gets there."""
+
+    def far_away() -> int:
+        def inner() -> None:
+
+            import pydantic.fields  # noqa: F401
+
+        return 3 if inner else 4
+
+    packed = pack(tmp_path, far_away, (), {})
+    with packed.files[inside.CALL].open("rb") as file:
+        imported = inside.read_header(file)["imported"]
+    assert imported == {"pydantic": ["pydantic", pydantic.VERSION]}
+    assert "hpcjobs:" not in run_packed(packed, fresh(tmp_path, "same")).log
+    edit_header(packed, imported={"no_such": ["no-such", "2.0"], "pydantic": ["pydantic", "0.1"]})
+    ran = run_packed(packed, fresh(tmp_path, "other"))
+    with pytest.raises(EnvironmentMismatch, match="cannot be unpacked here"):  # it went on until the pickle
+        ran.get()
+    assert f"no-such is not installed for {sys.executable}, and the function has an import of no_such" in ran.log
+    assert f"pydantic is {pydantic.VERSION} here, and 0.1 where the function was packed" in ran.log
 
 
 def test_a_bare_python_runs_what_needs_no_package(run: Callable[..., Ran]) -> None:

@@ -34,7 +34,7 @@ from hpcjobs.actions import (
     UpdateOrder,
     UpdateOutcome,
 )
-from hpcjobs.arrays import ArrayInfo, ArrayOrder, ManyOrder, NewJobs
+from hpcjobs.arrays import ArrayInfo, ArrayOrder, ManyOrder, NewJobs, one_of
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.models import (
     CancelOutcome,
@@ -191,7 +191,10 @@ async def submit_array(request: Request) -> Response:
     caller = await authorise(request, Scope.WRITE)
     key = _key(request)
     order = await read_model(request, ArrayOrder)
-    await _check_all(context, caller, [("spec.", order.spec)])
+    specs = [("spec.", order.spec)]
+    if order.spec.task is not None and order.over is not None:
+        specs = [(f"over.{n}.", one_of(order.spec, item, n)) for n, item in enumerate(order.over)]
+    await _check_all(context, caller, specs)
     with _accepting():
         new, created = await context.store.submit_array(caller.owner, order, key=key, actor=caller.owner)
     return answer(new, 201 if created else 200)

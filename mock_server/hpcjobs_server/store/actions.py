@@ -34,6 +34,7 @@ from hpcjobs.actions import (
     UpdateResult,
     summed,
 )
+from hpcjobs.arrays import one_of
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
 from hpcjobs.models import MAX_BULK, CancelOutcome, CancelResult, JobFilter, JobSpec
@@ -343,7 +344,7 @@ class Actions(Database):
         whole = any(_RUNS & changes.model_fields_set for changes in every)
 
         async def work(connection: psycopg.AsyncConnection[Row]) -> UpdateAnswer:
-            more = f", j.version, {SPEC} AS spec" if whole else ", j.version"
+            more = f", j.version, j.item, {SPEC} AS spec" if whole else ", j.version"
             chosen = await _select(connection, owner, selection, NOT_STARTED, more=more)
             items: dict[UUID, JobUpdate] = {}
             for each, (text, uids) in zip(order.items, chosen.ids, strict=False):
@@ -561,19 +562,22 @@ class _Patches:
         found = self._known.get(id(changes)) if alone else None
         if found is None:
             # what is changed by itself is judged by itself: any command will do
-            found = self._make({"command": "true"} if alone else row["spec"], changes, alone=alone)
+            found = self._make({} if alone else row, changes, alone=alone)
             self._known[id(changes)] = found
         if isinstance(found, str):
             raise _Refused(UpdateOutcome.INVALID, found)
         return found
 
-    def _make(self, spec: dict[str, Any], changes: JobChanges, *, alone: bool) -> int | str:
+    def _make(self, row: Row, changes: JobChanges, *, alone: bool) -> int | str:
+        spec: dict[str, Any] = row.get("spec", {"command": "true"})
         try:
             asked = changes.apply(spec)
         except InvalidSpec as error:
             return str(error)
-        if not alone and self._refuse is not None and (why := self._refuse(asked)):
-            return why
+        if not alone and self._refuse is not None:
+            run = asked if row["array_id"] is None else one_of(asked, row["item"], row["array_index"])
+            if why := self._refuse(run):
+                return why
         named = changes.model_fields_set
         if _STARTS & named:  # one takes the place of the other
             named = named | _STARTS

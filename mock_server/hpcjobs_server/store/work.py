@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 from pydantic import ValidationError
 
-from hpcjobs.arrays import fill
+from hpcjobs.arrays import one_of
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobSpec, Progress
 from hpcjobs_server.queue import TICKETS
@@ -331,7 +331,9 @@ class Work(Database):
             )
             await self.finish(worker, [unreadable])
             return None
-        return Claim(job_id, attempt, row["owner"], _within(_filled(spec, row), row["max_walltime"]), _environ(row))
+        if row["array_id"] is not None:
+            spec = one_of(spec, row["item"], row["array_index"])
+        return Claim(job_id, attempt, row["owner"], _within(spec, row["max_walltime"]), _environ(row))
 
     async def started(self, job_id: str, attempt: int, worker: UUID) -> None:
         """Say that an attempt's inputs are in place and it runs."""
@@ -405,13 +407,6 @@ class Work(Database):
                 [lease],
             )
             return done
-
-
-def _filled(spec: JobSpec, row: Row) -> JobSpec:
-    """The spec of a job of an array, with its item and index in the command."""
-    if row["array_id"] is None or spec.command is None:
-        return spec
-    return spec.model_copy(update={"command": fill(spec.command, row["item"], row["array_index"])})
 
 
 def _within(spec: JobSpec, longest: float | None) -> JobSpec:
