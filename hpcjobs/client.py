@@ -90,6 +90,7 @@ class _Client(Generic[S]):
     def __init__(self, session: S, profile: str | None) -> None:
         self._session: S = session
         self._profile = profile
+        live.load_displays()
 
     @property
     def service(self) -> Service:

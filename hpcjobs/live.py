@@ -81,6 +81,27 @@ displays: list[Callable[[Sequence[JobInfo]], Display | None]] = []
 """Factories that are asked for a display, before the ones of this module, where something is to be shown."""
 
 
+_loaded = False
+
+
+def load_displays() -> None:
+    """Hook in what shows jobs in this notebook, the entry points ``hpcjobs.displays``; anywhere else do nothing.
+
+    A display that cannot be loaded is left out: jobs are shown as text then.
+    """
+    global _loaded  # noqa: PLW0603 - once in a process, as the kernel is there once
+    if _loaded or not in_notebook():
+        return
+    _loaded = True
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="hpcjobs.displays"):
+        try:
+            entry.load()()
+        except Exception:  # whatever it is, it must not keep anybody from submitting jobs
+            logger.warning("the display %s cannot be loaded", entry.name, exc_info=True)
+
+
 def choose(progress: bool | None, jobs: Sequence[JobInfo]) -> Display:
     """The display for a wait.
 
