@@ -106,7 +106,7 @@ class _Session:
         each: bool = False,
     ) -> waiting.Waiting[list[JobInfo]]:
         self._check_open()
-        display = functools.partial(live.choose, progress)
+        display = functools.partial(live.choose, progress, session=self)
         return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn, each=each)
 
     def _changes_of(self, jobs: Mapping[str, JobInfo | None], learn: Learn) -> waiting.Waiting[None]:
