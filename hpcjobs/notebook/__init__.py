@@ -26,14 +26,19 @@ def install() -> None:
         return
     from hpcjobs import live
     from hpcjobs.handles import AsyncJob, Job
-    from hpcjobs.notebook import card, waits
+    from hpcjobs.job_arrays import AsyncJobArray, JobArray
+    from hpcjobs.job_lists import AsyncJobList, JobList
+    from hpcjobs.notebook import card, table, waits
 
     live.displays.append(waits.display_of)
     formatter = _formatter()
     if formatter is not None:
-        for kind in (Job, AsyncJob):
-            formatter.for_type(kind, _show_job)
+        shows = {Job: _show_job, JobArray: _show_array, JobList: _show_list}
+        shows |= {AsyncJob: _show_job, AsyncJobArray: _show_array, AsyncJobList: _show_list}
+        for kind, show in shows.items():
+            formatter.for_type(kind, show)
     atexit.register(card.close_all)
+    atexit.register(table.close_all)
 
 
 def _formatter() -> Any:
@@ -43,7 +48,23 @@ def _formatter() -> Any:
     return getattr(getattr(shell, "display_formatter", None), "ipython_display_formatter", None)
 
 
+# A view and its handle are of one piece: it works with the handle's session.
+
+
 def _show_job(job: Any) -> None:
     from hpcjobs.notebook.card import show_card
 
-    show_card(job._session, job.info)  # noqa: SLF001 - a card and its handle are of one piece
+    show_card(job._session, job.info)  # noqa: SLF001
+
+
+def _show_array(array: Any) -> None:
+    from hpcjobs.notebook.table import show_table
+
+    title = f"array {array.name or array.id}"
+    show_table(array._session, [job.info for job in array], title=title)  # noqa: SLF001
+
+
+def _show_list(jobs: Any) -> None:
+    from hpcjobs.notebook.table import show_table
+
+    show_table(jobs._session, title=jobs.title, load=jobs.asked)  # noqa: SLF001

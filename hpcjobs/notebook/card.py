@@ -169,7 +169,7 @@ class JobCard:
 
     def _static(self) -> tuple[str, str]:
         info = self.info
-        said = "" if self._bad else self._said
+        said = "" if self._bad or self._cancelled_here else self._said
         if not info.terminal:
             said = faces.caption_text(info)
         elif self._desk.service.capabilities.retry and info.state is not JobState.FINISHED:
@@ -190,7 +190,7 @@ class JobCard:
         with self._lock:
             self._said, self._bad, self._busy = text, bad, ""
             self._touched()
-        drawing.mark(self)
+        drawing.mark(self, now=True)
 
     def _failed(self, text: str) -> None:
         self._tell(text, bad=True)
@@ -204,18 +204,18 @@ class JobCard:
     def _ask(self) -> None:
         self._asking = True
         self._said = ""
-        drawing.mark(self)
+        drawing.mark(self, now=True)
 
     def _ask_no(self) -> None:
         self._asking = False
-        drawing.mark(self)
+        drawing.mark(self, now=True)
 
     def _begin(self, what: str) -> bool:
         with self._lock:
             if self._busy or self._over:
                 return False
             self._busy, self._said, self._asking = what, "", False
-        drawing.mark(self)
+        drawing.mark(self, now=True)
         return True
 
     def _cancel_now(self) -> None:
@@ -351,12 +351,11 @@ class JobCard:
         note = faces.note(self._outage, bad=True) if self._outage else ""
         if self._busy:
             note += faces.note(f"{self._busy} …")
+        elif info.terminal and self._cancelled_here:  # what was said before is past
+            if info.state is not JobState.CANCELLED:
+                note += faces.note("it ended by itself before it could be stopped")
         elif self._said:
             note += faces.note(self._said, bad=self._bad)
-        if info.terminal and self._cancelled_here:
-            note += faces.note(
-                "" if info.state is JobState.CANCELLED else "it ended by itself before it could be stopped"
-            )
         _set(self._note, note)
         _set(self._list, "" if self._files is None else faces.files(self._files, self._links))
 

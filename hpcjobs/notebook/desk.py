@@ -12,7 +12,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcjobs import operations
@@ -90,6 +90,10 @@ class Desk:
     def run(self, op: Op[T]) -> T:
         """Run an operation; blocks."""
         return self._session.run(op)
+
+    def iterate(self, op: Op[Any]) -> Iterator[Any]:
+        """Run an operation and hand out its items; blocks."""
+        return self._session.iterate(op)
 
     def transfer(self, make: Callable[..., Op[T]]) -> T:
         """Run an operation that fetches files, without showing it; blocks."""

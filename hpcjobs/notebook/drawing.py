@@ -59,14 +59,24 @@ class Drawing:
         self._places: dict[int, _Place] = {}
         self._thread: threading.Thread | None = None
 
-    def mark(self, view: View) -> int:
-        """A view has news, or is new. Returns a number for :meth:`drawn`; may be called anywhere, waits for nothing."""
+    def mark(self, view: View, *, now: bool = False) -> int:
+        """A view has news, or is new; may be called anywhere, and waits for nothing.
+
+        Args:
+            view: The view.
+            now: Whether it is drawn at once, because a person has clicked.
+
+        Returns:
+            A number for :meth:`drawn`.
+        """
         with self._changed:
             place = self._places.get(id(view))
             if place is None:
                 place = self._places[id(view)] = _Place(view)
             place.marked = True
             place.marks += 1
+            if now:
+                place.drawn = -math.inf
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hpcjobs-drawing", daemon=True)
                 self._thread.start()

@@ -153,8 +153,7 @@ def caption_text(info: JobInfo, now: dt.datetime | None = None) -> str:
     """The same in words."""
     seen = (now or dt.datetime.now().astimezone()).astimezone()
     far = f", {info.progress}" if info.progress is not None and not info.terminal else ""
-    state = f"job {lines.title(info)}: {info.label}{far}, seen {seen:%Y-%m-%d %H:%M:%S}"
-    return f'{state}; client.job("{info.id}") shows it now'
+    return f'seen {seen:%Y-%m-%d %H:%M:%S}: {info.label}{far} · now: client.job("{info.id}")'
 
 
 def static(info: JobInfo, *, tail: str = "", said: str = "", listed: Sequence[OutputFile] = ()) -> str:
