@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from hpcjobs.handles import AsyncJob, Job, as_completed
     from hpcjobs.job_arrays import AsyncJobArray, JobArray
+    from hpcjobs.job_lists import AsyncJobList, JobList
     from hpcjobs.lifecycle import Action, JobState
     from hpcjobs.models import (
         CancelOutcome,
@@ -99,6 +100,7 @@ __all__ = [
     "AsyncFile",
     "AsyncJob",
     "AsyncJobArray",
+    "AsyncJobList",
     "AttemptInfo",
     "AuthenticationError",
     "CancelOutcome",
@@ -126,6 +128,7 @@ __all__ = [
     "JobFailed",
     "JobFilter",
     "JobInfo",
+    "JobList",
     "JobNotFound",
     "JobSpec",
     "JobState",
@@ -185,6 +188,7 @@ _HOMES = {
     "client": ("AsyncClient", "Client", "connect", "connect_async"),
     "handles": ("AsyncJob", "Job", "as_completed"),
     "job_arrays": ("AsyncJobArray", "JobArray"),
+    "job_lists": ("AsyncJobList", "JobList"),
     "lifecycle": ("Action", "JobState"),
     "models": (
         "CancelOutcome",

@@ -15,6 +15,7 @@ from hpcjobs.arrays import ArrayOrder
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.handles import AsyncJob, Job, _teach
 from hpcjobs.job_arrays import AsyncJobArray, JobArray
+from hpcjobs.job_lists import AsyncJobList, JobList
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, TokenOrder, problems_of
 from hpcjobs.records import QueueOrder
 from hpcjobs.services import find_service
@@ -324,7 +325,7 @@ class Client(_Client[Session]):
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
         **unknown: Never,
-    ) -> Iterator[Job[Any]]:
+    ) -> JobList:
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
@@ -339,7 +340,7 @@ class Client(_Client[Session]):
             **unknown: Nothing; any other name is an error that lists those that there are.
 
         Returns:
-            An iterator of handles.
+            An iterator of handles, which a notebook shows as a table.
 
         Raises:
             InvalidSpec: A condition makes no sense.
@@ -354,8 +355,7 @@ class Client(_Client[Session]):
             created_after=created_after,
             created_before=created_before,
         )
-        infos = self._session.iterate(operations.list_jobs(self.service, wanted, limit=limit))
-        return (Job(self._session, info) for info in infos)
+        return JobList(self._session, wanted, limit)
 
     def cancel(
         self,
@@ -1102,7 +1102,7 @@ class AsyncClient(_Client[AsyncSession]):
         created_before: dt.datetime | str | None = None,
         limit: int | None = None,
         **unknown: Never,
-    ) -> AsyncIterator[AsyncJob[Any]]:
+    ) -> AsyncJobList:
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
@@ -1117,7 +1117,7 @@ class AsyncClient(_Client[AsyncSession]):
             **unknown: Nothing; any other name is an error that lists those that there are.
 
         Returns:
-            An iterator of handles.
+            An iterator of handles, which a notebook shows as a table.
 
         Raises:
             InvalidSpec: A condition makes no sense.
@@ -1132,8 +1132,7 @@ class AsyncClient(_Client[AsyncSession]):
             created_after=created_after,
             created_before=created_before,
         )
-        infos = self._session.iterate(operations.list_jobs(self.service, wanted, limit=limit))
-        return (AsyncJob(self._session, info) async for info in infos)
+        return AsyncJobList(self._session, wanted, limit)
 
     async def cancel(
         self,

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, ove
 
 from typing_extensions import TypeVar
 
-from hpcjobs import live, operations, results, waiting
+from hpcjobs import lines, markup, operations, results, waiting
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo
@@ -106,7 +106,7 @@ class _Handle(Generic[S]):
         info = self._info
         name = f" {info.name!r}" if info.name else ""
         if info.terminal:
-            why = "" if info.state is JobState.FINISHED else live.why(info)
+            why = "" if info.state is JobState.FINISHED else lines.why(info)
             rest = f": {why}" if why else ""
         else:
             rest = f" {info.progress}" if info.progress is not None else ""
@@ -114,7 +114,7 @@ class _Handle(Generic[S]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows for a handle that is the last line of a cell."""
-        return live.as_html([self._info])
+        return markup.as_html([self._info])
 
     def __str__(self) -> str:
         info = self._info

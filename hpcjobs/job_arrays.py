@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hpcjobs import live, operations
+from hpcjobs import live, markup, operations
 from hpcjobs.handles import AsyncJob, Job, R_co, as_they_end, changes_of
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, Progress
@@ -94,7 +94,7 @@ class _Array(Generic[S, H_co]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows for an array that is the last line of a cell."""
-        return live.as_html([job.info for job in self._jobs])
+        return markup.as_html([job.info for job in self._jobs])
 
     def _renewed(self, info: ArrayInfo, infos: Sequence[JobInfo]) -> Self:
         self._info = info

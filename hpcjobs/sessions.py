@@ -106,7 +106,7 @@ class _Session:
         hand_out: waiting.HandOut = "nothing",
     ) -> waiting.Waiting[list[JobInfo]]:
         self._check_open()
-        display = functools.partial(live.choose, progress)
+        display = functools.partial(live.choose, progress, session=self)
         return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn, hand_out=hand_out)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from hpcjobs import live
+from hpcjobs import live, markup
 from hpcjobs.bodies import OnBytes, Travel
 from hpcjobs.wording import clean, size
 
@@ -193,10 +193,10 @@ class _Notebook:
         self._handle: Any = None
 
     def show(self, text: str, travel: Travel) -> None:
-        self._replace(text, live.line_as_html(text, fraction(travel), "files that travel"))
+        self._replace(text, markup.line_as_html(text, fraction(travel), "files that travel"))
 
     def close(self, text: str) -> None:
-        self._replace(text, live.line_as_html(text))
+        self._replace(text, markup.line_as_html(text))
 
     def _replace(self, plain: str, html: str) -> None:
         from IPython.display import display as untyped

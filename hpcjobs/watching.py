@@ -188,6 +188,29 @@ class Listener(_Listener):
         return self._take()
 
 
+class Subscriber(_Listener):
+    """Listens without waiting: ``wake`` is called in the watching thread when there is news, and returns at once."""
+
+    def __init__(self, watcher: Watcher, jobs: Mapping[str, JobInfo | None], wake: Callable[[], object]) -> None:
+        super().__init__(watcher, jobs)
+        self._call = wake
+
+    def open(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
+        self._watcher.join(self)
+
+    def take(self) -> News:
+        """The news since the last call; empty where there was none."""
+        return self._take()
+
+    def _wake(self) -> None:
+        self._call()
+
+
 class AsyncListener(_Listener):
     """Listens in an event loop, without blocking it. An async context manager."""
 
@@ -306,6 +329,15 @@ class Watcher:
     def async_listener(self, jobs: Mapping[str, JobInfo | None]) -> AsyncListener:
         """A listener for the event loop that runs; listens once it is entered."""
         return AsyncListener(self, jobs)
+
+    def subscriber(self, jobs: Mapping[str, JobInfo | None], wake: Callable[[], object]) -> Subscriber:
+        """A listener that is called; listens once it is opened.
+
+        Args:
+            jobs: The ids, each with what is known of the job, or None.
+            wake: Called in the watching thread.
+        """
+        return Subscriber(self, jobs, wake)
 
     @property
     def running(self) -> bool:

@@ -44,7 +44,7 @@ def print_history(history: History, *, as_json: bool) -> None:
 
 
 def _state(change: Change) -> output.Cell:
-    from hpcjobs.live import COLOURS
+    from hpcjobs.lines import COLOURS
 
     if change.cancel_requested and not change.state.terminal:
         return output.Cell("cancelling", "yellow")
@@ -52,7 +52,7 @@ def _state(change: Change) -> output.Cell:
 
 
 def _attempt(attempt: AttemptInfo) -> list[output.Cell | str]:
-    from hpcjobs.live import COLOURS
+    from hpcjobs.lines import COLOURS
 
     return [
         str(attempt.attempt),

@@ -146,7 +146,7 @@ class Cell:
 
 def state_cell(info: JobInfo) -> Cell:
     """The state of a job, with its progress while it runs."""
-    from hpcjobs.live import COLOURS
+    from hpcjobs.lines import COLOURS
 
     style = "yellow" if info.label == "cancelling" else COLOURS[info.state]
     fraction = info.progress.fraction if info.progress and not info.terminal else None

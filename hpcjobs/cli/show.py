@@ -158,7 +158,7 @@ def array_fields(info: ArrayInfo, *, relative: bool) -> list[tuple[str, Cell | s
         relative: Whether moments are told as how long ago they were, too.
     """
     from hpcjobs.cli import output
-    from hpcjobs.live import COLOURS
+    from hpcjobs.lines import COLOURS
 
     spec = info.spec or {}
     there = sum(info.counts.values())

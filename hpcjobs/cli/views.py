@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from hpcjobs import live
+from hpcjobs import lines, live
 from hpcjobs.cli import output
 
 if TYPE_CHECKING:
@@ -119,12 +119,12 @@ class Table:
         rows: list[list[output.Cell | str]] = [
             [job.id, output.state_cell(job), _time(job, now), _name(job)] for job in shown
         ]
-        lines = output.table(headers, rows, width=self._console.width)
+        rows_shown = output.table(headers, rows, width=self._console.width)
         if len(jobs) > 1:
             more = f" · {len(jobs) - len(shown)} not shown" if len(jobs) > len(shown) else ""
-            told = output.clean(live.counts(jobs)) + more
-            lines.append(Text(told, style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*lines)
+            told = output.clean(lines.counts(jobs)) + more
+            rows_shown.append(Text(told, style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*rows_shown)
 
 
 def display(*, as_json: bool) -> Display:

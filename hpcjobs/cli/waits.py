@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hpcjobs import live, texts, waiting
+from hpcjobs import lines, texts, waiting
 from hpcjobs.cli import output
 from hpcjobs.cli.exits import ExitCode
 from hpcjobs.cli.usage import usage
@@ -139,7 +139,7 @@ def verdict(jobs: Iterable[JobInfo]) -> ExitCode:
 
 def ending(job: JobInfo) -> str:
     """How a job ended, in a line."""
-    return f"job {job.id} {job.label}: {live.details(job)}"
+    return f"job {job.id} {job.label}: {lines.details(job)}"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,10 @@ Nothing here is imported before a client is made in a Jupyter kernel; :func:`ins
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import sys
+from typing import Any
 
 _installed = False
 
@@ -19,5 +22,53 @@ def install() -> None:
     if _installed:
         return
     _installed = True
+    from hpcjobs import watching
+    from hpcjobs.notebook import pump
+
+    watching.pump_hooks.append(pump.pumping)
     if importlib.util.find_spec("ipywidgets") is None:
         return
+    from hpcjobs import live
+    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.job_arrays import AsyncJobArray, JobArray
+    from hpcjobs.job_lists import AsyncJobList, JobList
+    from hpcjobs.notebook import card, table, waits
+
+    live.displays.append(waits.display_of)
+    formatter = _formatter()
+    if formatter is not None:
+        shows = {Job: _show_job, JobArray: _show_array, JobList: _show_list}
+        shows |= {AsyncJob: _show_job, AsyncJobArray: _show_array, AsyncJobList: _show_list}
+        for kind, show in shows.items():
+            formatter.for_type(kind, show)
+    atexit.register(card.close_all)
+    atexit.register(table.close_all)
+
+
+def _formatter() -> Any:
+    """What IPython asks first when something is to be displayed."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(getattr(shell, "display_formatter", None), "ipython_display_formatter", None)
+
+
+# A view and its handle are of one piece: it works with the handle's session.
+
+
+def _show_job(job: Any) -> None:
+    from hpcjobs.notebook.card import show_card
+
+    show_card(job._session, job.info)  # noqa: SLF001
+
+
+def _show_array(array: Any) -> None:
+    from hpcjobs.notebook.table import show_table
+
+    title = f"array {array.name or array.id}"
+    show_table(array._session, [job.info for job in array], title=title)  # noqa: SLF001
+
+
+def _show_list(jobs: Any) -> None:
+    from hpcjobs.notebook.table import show_table
+
+    show_table(jobs._session, title=jobs.title, load=jobs.asked)  # noqa: SLF001

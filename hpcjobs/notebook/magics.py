@@ -22,7 +22,8 @@ from hpcjobs.functions import pack
 from hpcjobs.handles import Job
 from hpcjobs.job_arrays import AsyncJobArray, JobArray
 from hpcjobs.lifecycle import ACTIVE
-from hpcjobs.live import as_html, as_text, line
+from hpcjobs.lines import line
+from hpcjobs.live import in_notebook
 from hpcjobs.models import CancelOutcome, CancelResult, JobSpec
 from hpcjobs.notebook import cells, completing, options
 from hpcjobs.wording import clean, size
@@ -31,6 +32,9 @@ R = TypeVar("R")
 
 LAST = "_job"
 """The variable that has the newest handle."""
+
+LIMIT = 50
+"""So many jobs a terminal is shown where it is not said how many."""
 
 _magics_class: Any = magic.magics_class
 
@@ -88,13 +92,17 @@ class JobMagics(magic.Magics):
         """List jobs, newest first."""
         args = self._parse("jobs", line)
         with _in_one_line():
-            if args.limit < 0:
-                raise UsageError(f"--limit {args.limit}: write a number of jobs, or 0 for all")
             where = _where(args)
+            limit = args.limit
+            if limit is not None and limit < 0:
+                raise UsageError(f"--limit {limit}: write a number of jobs, or 0 for all")
+            if in_notebook():  # there it is a table, with pages
+                return self.client.jobs(limit=limit or None, **where)
+            limit = LIMIT if limit is None else limit
             # One more than is shown is asked for: then it is known whether there are more.
-            found = list(self.client.jobs(limit=args.limit + 1 if args.limit else None, **where))
-        if len(found) > args.limit > 0:
-            print(f"there are more than these {args.limit}; --limit 0 lists all")
+            found = list(self.client.jobs(limit=limit + 1 if limit else None, **where))
+        if len(found) > limit > 0:
+            print(f"there are more than these {limit}; --limit 0 lists all")
             found.pop()
         return Found(found)
 
@@ -305,13 +313,10 @@ class JobMagics(magic.Magics):
 
 
 class Found(list[Job[Any]]):
-    """Handles that are shown as a table."""
+    """Handles that a terminal shows line by line."""
 
     def __repr__(self) -> str:
-        return as_text([job.info for job in self]) if self else "there is no such job"
-
-    def _repr_html_(self) -> str | None:
-        return as_html([job.info for job in self]) if self else None
+        return "\n".join(line([job.info]) for job in self) if self else "there is no such job"
 
 
 _OPTIONS = frozenset(inspect.signature(Client.submit).parameters)

@@ -9,9 +9,6 @@ from IPython.core import magic, magic_arguments
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LIMIT = 50
-"""So many jobs are listed where it is not said how many."""
-
 argument: Any = magic_arguments.argument
 _arguments: Any = magic_arguments.magic_arguments
 
@@ -118,7 +115,7 @@ JOB = _magic(
 JOBS = _magic(
     magic.line_magic,
     *_CONDITIONS,
-    argument("--limit", "-l", type=int, default=LIMIT, metavar="N", help="At most so many; 0 for all."),
+    argument("--limit", "-l", type=int, metavar="N", help="At most so many; 0 for all."),
 )
 
 CANCEL = _magic(

@@ -357,7 +357,7 @@ def test_a_notebook_has_one_display_for_all_results_and_none_is_left_open(
     """Not a line per job; and where a result is an error, what is shown is how the jobs are at that time."""
     displays: list[Recorder] = []
 
-    def factory(_: object) -> Recorder:
+    def factory(*_: object) -> Recorder:
         displays.append(Recorder())
         return displays[-1]
 

@@ -324,4 +324,5 @@ def executed(service: Service, monkeypatch: pytest.MonkeyPatch, folder: Path, ce
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # the kernel must not take itself for a test
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
+    import pprint; open("/tmp/m-scratch/nb.txt","a").write(pprint.pformat([(c.source, c.outputs) for c in notebook.cells]))
     return notebook

@@ -12,11 +12,13 @@ from hpcjobs import (
     AsyncClient,
     AsyncFile,
     AsyncJob,
+    AsyncJobList,
     CancelResult,
     Client,
     Job,
     JobArray,
     JobInfo,
+    JobList,
     JobSpec,
     JobState,
     OutputFile,
@@ -72,7 +74,7 @@ def sync(client: Client, spec: JobSpec) -> None:
     job.wait(on_interrupt="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.logs("log")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert_type(client.job("id"), Job[Any])
-    assert_type(client.jobs(state="RUNNING", tag=["t"]), Iterator[Job[Any]])
+    assert_type(client.jobs(state="RUNNING", tag=["t"]), JobList)
     assert_type(client.cancel(job), CancelResult)
     assert_type(client.cancel_many([job, "id"]), list[CancelResult])
     assert_type(client.wait([job, "id"]), list[JobInfo])
@@ -121,7 +123,7 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
             assert_type(line, bytes)
     assert_type(job.watch(), AsyncIterator[JobInfo])
     assert_type(await client.job("id"), AsyncJob[Any])
-    assert_type(client.jobs(state="RUNNING", tag=["t"]), AsyncIterator[AsyncJob[Any]])
+    assert_type(client.jobs(state="RUNNING", tag=["t"]), AsyncJobList)
     assert_type(await client.cancel(job), CancelResult)
     assert_type(await client.cancel_many([job, "id"]), list[CancelResult])
     assert_type(await client.wait([job, "id"]), list[JobInfo])

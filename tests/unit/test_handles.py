@@ -40,6 +40,7 @@ from hpcjobs import (
     NotCancelled,
     Progress,
     WaitTimeout,
+    lines,
     live,
 )
 from hpcjobs.models import Capabilities, JobFilter, JobPage, JobQueryAnswer, TokenInfo, TokenOrder
@@ -836,14 +837,14 @@ def test_a_terminal_shows_a_live_line(monkeypatch: pytest.MonkeyPatch, rich: boo
 def test_many_jobs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts by state, ended ones first."""
     jobs = [info(JobState.FINISHED)] * 2 + [info(JobState.FAILED)] + [info(JobState.RUNNING)] * 2
-    assert live.counts(jobs) == "3 of 5 ended · 1 FAILED · 2 FINISHED · 2 RUNNING"
+    assert lines.counts(jobs) == "3 of 5 ended · 1 FAILED · 2 FINISHED · 2 RUNNING"
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    lines = live.Lines()
+    rows = live.Lines()
     for _ in range(3):
-        lines.show(jobs * 10)
-    lines.close([info(JobState.FINISHED)] * 50)
-    assert terminal.getvalue().splitlines() == [live.counts(jobs * 10), "50 of 50 ended · 50 FINISHED"]
+        rows.show(jobs * 10)
+    rows.close([info(JobState.FINISHED)] * 50)
+    assert terminal.getvalue().splitlines() == [lines.counts(jobs * 10), "50 of 50 ended · 50 FINISHED"]
 
 
 def test_a_terminal_without_unicode_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -863,7 +864,7 @@ def test_a_terminal_without_unicode_is_no_reason_to_fail(monkeypatch: pytest.Mon
 def test_another_display_can_be_hooked_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first factory that gives one is taken, where anything is shown at all."""
     mine = live.Silent()
-    monkeypatch.setattr(live, "displays", [lambda _: None, lambda _: mine])
+    monkeypatch.setattr(live, "displays", [lambda *_: None, lambda *_: mine])
     assert live.choose(True, []) is mine
     assert live.choose(False, []) is not mine
     assert live.choose(None, []) is not mine

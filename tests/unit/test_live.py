@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpcjobs import live
+from hpcjobs import lines, live, markup
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo, Progress
 
@@ -72,7 +72,7 @@ def test_whatever_a_job_says_is_text_in_the_html(number: int) -> None:
     said = {"name": NASTY, "reason": NASTY, "progress": Progress(done=1, total=2, message=NASTY)}
     jobs = [info(state, n, native_state=NASTY, **said) for n in range(number) for state in JobState][:number]
     jobs[0] = jobs[0].model_copy(update={"id": NASTY})
-    page = Reader(live.as_html(jobs, NASTY))
+    page = Reader(markup.as_html(jobs, NASTY))
     assert set(page.names) <= {"div", "b", "code", "progress", "table", "tr", "td"}
     assert "<script>alert(1)</script>\"'&\\x1b[31m\\n\\u202e" in page.text
     assert page.text.isprintable()
@@ -81,26 +81,26 @@ def test_whatever_a_job_says_is_text_in_the_html(number: int) -> None:
 def test_both_forms_say_the_same_of_one_job() -> None:
     """State in a word, name, whole id, reason and time."""
     job = info(JobState.FAILED, name="spectrum", reason="exit code 3")
-    assert live.as_text([job]) == "✘ FAILED  spectrum job-1  exit code 3 · ran 3.0 s"
-    assert Reader(live.as_html([job])).text == "✘ FAILED spectrum job-1 exit code 3 · ran 3.0 s"
+    assert lines.as_text([job]) == "✘ FAILED  spectrum job-1  exit code 3 · ran 3.0 s"
+    assert Reader(markup.as_html([job])).text == "✘ FAILED spectrum job-1 exit code 3 · ran 3.0 s"
 
 
 def test_nothing_is_made_up_of_a_job_that_was_just_cancelled() -> None:
     """The answer to a cancel has no times: whether and how long the job ran is not said before it is known."""
     job = info(JobState.CANCELLED, cancel_reason="wrong damping", finished_at=None)
-    assert live.details(job) == "wrong damping"
-    assert live.details(info(JobState.CANCELLED, started_at=None, reason="no need")) == "no need · never ran"
+    assert lines.details(job) == "wrong damping"
+    assert lines.details(info(JobState.CANCELLED, started_at=None, reason="no need")) == "no need · never ran"
 
 
 def test_a_few_jobs_have_a_line_each() -> None:
     """In the caller's order, below the counts."""
     jobs = [info(JobState.FINISHED, 1, name="a"), info(JobState.FAILED, 2, reason="exit code 1")]
-    assert live.as_text(jobs).splitlines() == [
+    assert lines.as_text(jobs).splitlines() == [
         "2 of 2 ended · 1 FAILED · 1 FINISHED",
         "  ✔ FINISHED  a job-1  ran 3.0 s",
         "  ✘ FAILED  job-2  exit code 1 · ran 3.0 s",
     ]
-    page = Reader(live.as_html(jobs))
+    page = Reader(markup.as_html(jobs))
     assert page.names.count("tr") == 2
     assert "progress" not in page.names
 
@@ -108,15 +108,15 @@ def test_a_few_jobs_have_a_line_each() -> None:
 def test_of_many_jobs_those_that_failed_come_first_and_the_rest_is_counted() -> None:
     """However many jobs there are, the output stays small."""
     jobs = [info(JobState.FINISHED, n) for n in range(5000)]
-    assert live.as_text(jobs) == "5000 of 5000 ended · 5000 FINISHED"
-    assert "table" not in Reader(live.as_html(jobs)).names
+    assert lines.as_text(jobs) == "5000 of 5000 ended · 5000 FINISHED"
+    assert "table" not in Reader(markup.as_html(jobs)).names
     jobs += [info(JobState.CANCELLED, n) for n in range(30)] + [info(JobState.RUNNING, 7), info(JobState.FAILED, 9)]
-    lines = live.as_text(jobs).splitlines()
-    assert [line.split()[1] for line in lines[1:4]] == ["FAILED", "RUNNING", "CANCELLED"]
-    assert lines[-1] == "  and 12 more"
-    assert len(lines) == live.FEW + 2
-    page = Reader(live.as_html(jobs))
-    assert page.names.count("tr") == live.FEW
+    text = lines.as_text(jobs).splitlines()
+    assert [line.split()[1] for line in text[1:4]] == ["FAILED", "RUNNING", "CANCELLED"]
+    assert text[-1] == "  and 12 more"
+    assert len(text) == lines.FEW + 2
+    page = Reader(markup.as_html(jobs))
+    assert page.names.count("tr") == lines.FEW
     assert page.text.endswith("and 12 more")
 
 

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from hpcjobs import live, transfers
+from hpcjobs import markup, transfers
 from hpcjobs.bodies import Tally, Travel
 from hpcjobs.transfers import shown
 
@@ -178,4 +178,4 @@ def test_a_tally_adds_up_the_files_and_never_exceeds_the_whole():
 
 def test_the_bar_of_empty_files_counts_files():
     assert transfers.fraction(travel(0, size=0, files=4, files_done=1)) == 0.25
-    assert live.line_as_html("x & y") == '<div style="padding:2px 5px;line-height:1.5">x &amp; y</div>'
+    assert markup.line_as_html("x & y") == '<div style="padding:2px 5px;line-height:1.5">x &amp; y</div>'

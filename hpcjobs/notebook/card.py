@@ -1,0 +1,451 @@
+"""The card of one job: what it is doing, and buttons that act on it.
+
+Nothing but the drawing thread changes the widgets. A click only leaves a note of what was clicked and goes; what is
+asked of the service is asked in a thread of its own; and the state that is shown is the service's word alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import mimetypes
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hpcjobs import lines, operations, waiting
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import MAX_REASON, CancelOutcome
+from hpcjobs.notebook import faces
+from hpcjobs.notebook.desk import Tail, desk_of
+from hpcjobs.notebook.drawing import drawing
+from hpcjobs.notebook.pace import Pace
+from hpcjobs.notebook.showing import Output, cell
+
+if TYPE_CHECKING:
+    from hpcjobs.models import CancelResult, JobInfo, OutputFile
+    from hpcjobs.sessions import AsyncSession, Session
+    from hpcjobs.watching import Subscriber
+
+KEEP = 120.0
+"""Seconds for which the card of a job that has ended keeps its buttons, after the end or the last click."""
+
+LAST_LINES = 3.0
+"""Seconds for which the end of a job's log is waited for, before its end goes into the notebook's file."""
+
+CAPTION = 30.0
+"""Seconds between two changes of the line that stays in the notebook's file, while only the progress changes."""
+
+LINKED, LINKED_IN_ALL = 1 << 20, 4 << 20
+"""Bytes of a file, and of all files of a card, that are put into links for the browser."""
+
+
+class JobCard:
+    """A live card.
+
+    Args:
+        session: The session of the client.
+        info: What is known of the job.
+    """
+
+    pause = 0.1
+
+    def __init__(self, session: Session | AsyncSession, info: JobInfo) -> None:
+        import ipywidgets as widgets
+
+        self.info = info
+        self._session = session  # a client lives as long as its cards
+        self._desk = desk_of(session)
+        self._lock = threading.Lock()
+        self._pace = Pace()
+        self._tail = Tail(info.id, self._log_grew)
+        self._log = ""
+        self._asking = False
+        self._busy = ""
+        self._said, self._bad = "", False
+        self._outage = ""
+        self._cancelled_here = False
+        self._files: list[OutputFile] | None = None
+        self._links: dict[str, str] = {}
+        self._ended_at = math.inf
+        self._captioned = 0.0
+        self._captioned_label = ""
+        self._recorded = threading.Event()
+        """Set while the notebook's file has the end of the job."""
+        self._over = False
+        self._subscriber: Subscriber | None = None
+
+        name = faces.short(info)
+
+        def html() -> Any:
+            return widgets.HTML(layout={"width": "auto", "margin": "0"})
+
+        def button(text: str, clicked: Callable[[], None], style: str = "") -> Any:
+            made = widgets.Button(
+                description=text, button_style=style, layout={"width": "auto", "margin": "4px 6px 0 0"}
+            )
+            made.on_click(lambda _: clicked())
+            return made
+
+        self._head, self._body, self._log_html, self._note, self._list = (html() for _ in range(5))
+        self._cancel = button(f"Cancel {name}", self._ask)
+        self._reason = widgets.Text(
+            placeholder="why? (optional)",
+            description="Reason",
+            layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
+            style={"description_width": "auto"},
+        )
+        self._yes = button(f"Yes, cancel {name}", self._cancel_now, "danger")
+        self._no = button("Keep it running", self._ask_no)
+        self._retry = button(f"Run {name} again", self._retry_now)
+        self._show_files = button(f"Files of {name}", self._look_at_files)
+        self._save = button("Save files here", self._save_files)
+        for hidden in (self._yes, self._no, self._retry, self._show_files, self._save):
+            hidden.layout.display = "none"
+        buttons = (self._cancel, self._reason, self._yes, self._no, self._retry, self._show_files, self._save)
+        self.widget = widgets.VBox(
+            [
+                self._head,
+                self._body,
+                self._log_html,
+                widgets.HBox(buttons, layout={"flex_flow": "row wrap", "align_items": "center", "margin": "0"}),
+                self._note,
+                self._list,
+            ],
+            layout={
+                "border": "1px solid var(--jp-border-color2, #9e9e9e66)",
+                "padding": "6px 10px 8px 10px",
+                "max_width": "60em",
+                "margin": "2px 0",
+            },
+        )
+        self.output = Output(self.widget)
+
+    def of(self, session: Session | AsyncSession) -> bool:
+        """Whether it is a card of this client."""
+        return self._session is session
+
+    # -- the beginning and the end -------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Show it in the cell that runs, and keep it up to date."""
+        self._draw_widgets()
+        remark = faces.caption_text(self.info)
+        html = faces.static(self.info)
+        self.output.show(html, lines.as_text([self.info]), faces.caption(self.info), remark)
+        self._captioned, self._captioned_label = time.monotonic(), self.info.label
+        self._listen()
+        drawing.mark(self)
+        _cards.add(self)
+
+    def _listen(self) -> None:
+        self._subscriber = self._desk.subscribe({self.info.id: self.info}, self._wake)
+        if self._subscriber is None:
+            self._outage = "the client was closed; this is what was seen last"
+        self._follow_log()
+
+    def _follow_log(self) -> None:
+        """Read the log of a job that has begun."""
+        if self.info.state.not_started or not self._desk.service.capabilities.logs:
+            self._desk.leave(self._tail)
+        else:
+            self._desk.follow(self._tail)
+            self._desk.hurry(self._tail, last=self.info.terminal)
+
+    def settle(self, info: JobInfo | None, timeout: float = 1.0) -> None:
+        """Show what a wait has learnt, before the cell goes on.
+
+        Args:
+            info: The job as the wait left it.
+            timeout: Seconds that it may take.
+        """
+        if info is not None:
+            with self._lock:
+                self.info = waiting.merged(self.info, info)
+        drawing.drawn(self, drawing.mark(self), timeout)
+        if self.info.terminal:
+            self._recorded.wait(timeout)
+
+    def close(self) -> None:
+        """Put HTML in the place of the buttons; may be called twice."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        _cards.discard(self)
+        if self._subscriber is not None:
+            self._subscriber.close()
+        self._desk.leave(self._tail)
+        drawing.drop(self)
+        self.output.freeze(*self._static())
+
+    def _static(self) -> tuple[str, str]:
+        info = self.info
+        said = "" if self._bad or self._cancelled_here else self._said
+        if not info.terminal:
+            said = faces.caption_text(info)
+        elif self._desk.service.capabilities.retry and info.state is not JobState.FINISHED:
+            said = f'{said + "; " if said else ""}client.job("{info.id}").retry() runs it again'
+        html = faces.static(info, tail=self._log, said=said, listed=self._files or ())
+        return html, "\n".join(part for part in (lines.as_text([info]), said) if part)
+
+    # -- what is told in other threads ---------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        drawing.mark(self)
+
+    def _log_grew(self, text: str) -> None:
+        self._log = text
+        drawing.mark(self)
+
+    def _tell(self, text: str, *, bad: bool = False) -> None:
+        with self._lock:
+            self._said, self._bad, self._busy = text, bad, ""
+            self._touched()
+        drawing.mark(self, now=True)
+
+    def _failed(self, text: str) -> None:
+        self._tell(text, bad=True)
+
+    def _touched(self) -> None:
+        if self._ended_at != math.inf:
+            self._ended_at = time.monotonic()
+
+    # -- clicks --------------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        self._asking = True
+        self._said = ""
+        drawing.mark(self, now=True)
+
+    def _ask_no(self) -> None:
+        self._asking = False
+        drawing.mark(self, now=True)
+
+    def _begin(self, what: str) -> bool:
+        with self._lock:
+            if self._busy or self._over:
+                return False
+            self._busy, self._said, self._asking = what, "", False
+        drawing.mark(self, now=True)
+        return True
+
+    def _cancel_now(self) -> None:
+        reason = self._reason.value.strip()[:MAX_REASON] or None
+        if not self._begin("asking the service to cancel it"):
+            return
+
+        def work() -> None:
+            result = self._desk.run(
+                operations.cancel(self._desk.service, self.info.id, reason=reason, learn=self._learn)
+            )
+            self._cancelled_here = result.outcome is CancelOutcome.CANCEL_REQUESTED
+            self._tell(_words(result))
+
+        self._desk.order(work, self._failed)
+
+    def _retry_now(self) -> None:
+        if not self._begin("asking the service to run it again"):
+            return
+
+        def work() -> None:
+            result = self._desk.run(operations.retry(self._desk.service, self.info.id, learn=self._learn))
+            self._files, self._links, self._cancelled_here = None, {}, False
+            self._tell(str(result))
+
+        self._desk.order(work, self._failed)
+
+    def _look_at_files(self) -> None:
+        if not self._begin("looking at its files"):
+            return
+
+        def work() -> None:
+            found = list(self._desk.run(self._desk.service.files(self.info.id)))
+            self._files = [file for file in found if not file.path.startswith(".hpcjobs/")]
+            self._links = self._linked(self._files)
+            self._tell("")
+
+        self._desk.order(work, self._failed)
+
+    def _linked(self, found: list[OutputFile]) -> dict[str, str]:
+        """The contents of the small ones, for the browser."""
+        links: dict[str, str] = {}
+        left = LINKED_IN_ALL
+        for file in found:
+            if file.unchanged_input or file.size > min(LINKED, left):
+                continue
+            with self._desk.open(self.info.id, file.path) as opened:
+                data = opened.read(LINKED + 1)
+            if len(data) > LINKED:  # it has grown
+                continue
+            left -= len(data)
+            kind = mimetypes.guess_type(file.path)[0] or "application/octet-stream"
+            links[file.path] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        return links
+
+    def _save_files(self) -> None:
+        if not self._begin("fetching its files"):
+            return
+        folder = _folder(self.info)
+
+        def work() -> None:
+            def make(**how: Any) -> Any:
+                return operations.download(self._desk.service, self.info.id, folder, **how)
+
+            paths = self._desk.transfer(make)
+            self._tell(f"{len(paths)} file{'' if len(paths) == 1 else 's'} saved in {folder}/")
+
+        self._desk.order(work, self._failed)
+
+    def _learn(self, info: JobInfo) -> None:
+        with self._lock:
+            self.info = waiting.merged(self.info, info)
+        drawing.mark(self)
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def draw(self) -> float:
+        """Draw what is known; returns seconds until time alone makes a difference."""
+        if self._over:
+            return math.inf
+        self._hear()
+        self._draw_widgets()
+        now = time.monotonic()
+        if not self.info.terminal:
+            self._ended_at = math.inf
+            self._recorded.clear()
+            self._say_in_the_file(now)
+            begun = self.info.run_time() or self.info.queue_time()
+            seconds = begun.total_seconds() if begun is not None else 0.0
+            return 1.0 if seconds < 120 else 5.0 if seconds < 3600 else 30.0
+        if self._ended_at == math.inf:
+            self._ended_at = now
+        if not self._recorded.is_set():
+            # with the last lines of the log, if they can be had
+            awaited = self._desk.service.capabilities.logs and not self._tail.over
+            if awaited and now - self._ended_at < LAST_LINES:
+                return 0.1
+            self.output.keep(*self._static())
+            self.output.say(faces.caption(self.info), faces.caption_text(self.info))
+            self._recorded.set()
+        if now - self._ended_at >= KEEP and not self._busy:
+            self.close()
+            return math.inf
+        return max(0.1, KEEP - (now - self._ended_at))
+
+    def _hear(self) -> None:
+        if self._subscriber is None:
+            return
+        news = self._subscriber.take()
+        for info in news.changed.values():
+            before = self.info
+            with self._lock:
+                self.info = waiting.merged(self.info, info)
+            if self.info.state is not before.state or self.info.attempt != before.attempt:
+                self._follow_log()
+            elif self.info.progress != before.progress:
+                self._desk.hurry(self._tail)
+        self._pace.add(self.info.progress)
+        for text in news.notices:
+            self._outage = "" if text.startswith("connected again") else text
+        if news.error is not None:
+            self._outage = f"no news any more: {str(news.error).splitlines()[0]}"
+            self._subscriber = None
+        if self.info.id in news.vanished:
+            self._outage = "the service no longer knows this job; this is what was seen last"
+
+    def _draw_widgets(self) -> None:
+        info = self.info
+        _set(self._head, faces.head(info))
+        _set(self._body, faces.body(info, self._pace))
+        _set(self._log_html, faces.log(info, self._log))
+        self._draw_buttons(info)
+        note = faces.note(self._outage, bad=True) if self._outage else ""
+        if self._busy:
+            note += faces.note(f"{self._busy} …")
+        elif info.terminal and self._cancelled_here:  # what was said before is past
+            if info.state is not JobState.CANCELLED:
+                note += faces.note("it ended by itself before it could be stopped")
+        elif self._said:
+            note += faces.note(self._said, bad=self._bad)
+        _set(self._note, note)
+        _set(self._list, "" if self._files is None else faces.files(self._files, self._links))
+
+    def _draw_buttons(self, info: JobInfo) -> None:
+        capabilities = self._desk.service.capabilities
+        asking = self._asking and not info.terminal
+        if info.terminal:
+            text = f"{info.label}: nothing to cancel"
+        elif info.cancel_requested:
+            text = f"Cancel {faces.short(info)} again"
+        else:
+            text = f"Cancel {faces.short(info)}"
+        if self._cancel.description != text:
+            self._cancel.description = text
+        disabled = info.terminal or bool(self._busy)
+        if self._cancel.disabled != disabled:
+            self._cancel.disabled = disabled
+        newly = asking and self._reason.layout.display == "none"
+        _shown(self._cancel, not asking)
+        for part in (self._reason, self._yes, self._no):
+            _shown(part, asking)
+        if newly:
+            self._reason.focus()
+        _shown(self._retry, info.terminal and capabilities.retry)
+        _shown(self._show_files, capabilities.files and not asking and info.state >= JobState.RUNNING)
+        _shown(self._save, bool(self._files))
+        for part in (self._yes, self._retry, self._show_files, self._save):
+            if part.disabled != bool(self._busy):
+                part.disabled = bool(self._busy)
+
+    def _say_in_the_file(self, now: float) -> None:
+        """Keep the line below the card fresh, for whoever opens the notebook after the kernel is gone."""
+        if self.info.label != self._captioned_label or now - self._captioned >= CAPTION:
+            self._captioned, self._captioned_label = now, self.info.label
+            self.output.say(faces.caption(self.info), faces.caption_text(self.info))
+
+
+def _words(result: CancelResult) -> str:
+    if result.outcome is CancelOutcome.ALREADY_TERMINAL:
+        return "it had already ended; nothing was cancelled"
+    if result.outcome is CancelOutcome.CANCEL_REQUESTED:
+        return "it was asked to stop"
+    return str(result)
+
+
+def _folder(info: JobInfo) -> str:
+    plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in info.name or "job").strip(".-")
+    return f"{plain or 'job'}-{info.id[:8]}"
+
+
+def _set(widget: Any, value: str) -> None:
+    if widget.value != value:
+        widget.value = value
+
+
+def _shown(widget: Any, yes: bool) -> None:
+    wanted = None if yes else "none"
+    if widget.layout.display != wanted:
+        widget.layout.display = wanted
+
+
+_cards: set[JobCard] = set()
+"""Those that are shown."""
+
+
+def show_card(session: Session | AsyncSession, info: JobInfo) -> JobCard:
+    """Show a card in the cell that runs; one that the same cell shows already is taken."""
+    where = cell()
+    for card in list(_cards):
+        if where is not None and card.output.cell == where and card.info.id == info.id and card.of(session):
+            return card
+    card = JobCard(session, info)
+    card.show()
+    return card
+
+
+def close_all() -> None:
+    """The kernel ends: leave HTML."""
+    for card in list(_cards):
+        card.close()

@@ -1,0 +1,465 @@
+"""Many jobs as one view: counts, a page of rows, and buttons that act on those that are selected.
+
+Only the page that is seen has widgets; five thousand jobs cost no more than twenty. As with a card, nothing but the
+drawing thread changes the widgets.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpcjobs import lines, markup, operations, waiting
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import MAX_REASON
+from hpcjobs.notebook import faces, rows
+from hpcjobs.notebook.card import CAPTION, KEEP
+from hpcjobs.notebook.desk import desk_of
+from hpcjobs.notebook.drawing import drawing
+from hpcjobs.notebook.showing import Output, cell
+
+if TYPE_CHECKING:
+    from hpcjobs.models import JobInfo
+    from hpcjobs.protocol import Op
+    from hpcjobs.sessions import AsyncSession, Session
+    from hpcjobs.watching import Subscriber
+
+PAGE = 20
+"""Rows on a page."""
+
+MOST = 10_000
+"""Jobs that one view has at most."""
+
+_BOX = {
+    "border": "1px solid var(--jp-border-color2, #9e9e9e66)",
+    "padding": "6px 10px 8px 10px",
+    "max_width": "72em",
+    "margin": "2px 0",
+}
+
+
+class JobTable:
+    """A live table.
+
+    Args:
+        session: The session of the client.
+        infos: What is known of the jobs, in the order in which they are shown first.
+        title: What they are.
+        load: Makes the operation that fetches the jobs, where they are not known yet.
+    """
+
+    pause = 1.0
+
+    def __init__(
+        self,
+        session: Session | AsyncSession,
+        infos: Sequence[JobInfo] = (),
+        *,
+        title: str = "jobs",
+        load: Callable[[], Op[Any]] | None = None,
+    ) -> None:
+        self._session = session  # a client lives as long as its views
+        self._desk = desk_of(session)
+        self._title = title
+        self._load = load
+        self._lock = threading.Lock()
+        self._infos = {info.id: info for info in infos}
+        self._order = {job_id: number for number, job_id in enumerate(self._infos)}
+        self._loading = load is not None
+        self._selected: set[str] = set()
+        self._outcomes: dict[str, str] = {}
+        self._asking = ""
+        self._busy = ""
+        self._said, self._bad = "", False
+        self._outage = ""
+        self._page = 0
+        self._ended_at = math.inf
+        self._captioned, self._captioned_counts = 0.0, ""
+        self._kept = False
+        self._over = False
+        self._subscribers: list[Subscriber] = []
+        self._make_widgets()
+        self.output = Output(self.widget)
+
+    def _make_widgets(self) -> None:
+        import ipywidgets as widgets
+
+        def button(text: str, clicked: Callable[[], None], style: str = "") -> Any:
+            made = widgets.Button(
+                description=text, button_style=style, layout={"width": "auto", "margin": "4px 6px 0 0"}
+            )
+            made.on_click(lambda _: clicked())
+            return made
+
+        plain = widgets.Layout(width="auto", margin="0")
+        self._head = widgets.HTML(layout=plain)
+        self._filter = widgets.Text(
+            placeholder="name, tag, id or reason",
+            description="Filter",
+            layout={"width": "20em"},
+            style={"description_width": "auto"},
+        )
+        self._state = widgets.Dropdown(
+            options=list(rows.SHOWN), description="Show", layout={"width": "14em"}, style={"description_width": "auto"}
+        )
+        self._sort = widgets.Dropdown(
+            options=list(rows.SORTS), description="Sort", layout={"width": "14em"}, style={"description_width": "auto"}
+        )
+        for control in (self._filter, self._state, self._sort):
+            control.observe(lambda _: self._turn(0), "value")
+        row_layout = widgets.Layout(margin="0", align_items="center", overflow="hidden")
+        check_layout = widgets.Layout(width="15em", margin="0", overflow="hidden")
+        check_style = {"description_width": "0"}
+        self._checks = [
+            widgets.Checkbox(indent=False, layout=check_layout, style=check_style, description="") for _ in range(PAGE)
+        ]
+        self._cells = [widgets.HTML(layout=plain) for _ in range(PAGE)]
+        self._row_ids: list[str | None] = [None] * PAGE
+        for number, check in enumerate(self._checks):
+            check.observe(lambda change, number=number: self._checked(number, change["new"]), "value")
+        self._rows = [
+            widgets.HBox([check, row], layout=row_layout) for check, row in zip(self._checks, self._cells, strict=True)
+        ]
+        self._grid = widgets.VBox([], layout=widgets.Layout(margin="4px 0"))
+        self._before = button("◀ Previous", lambda: self._turn(self._page - 1))
+        self._after = button("Next ▶", lambda: self._turn(self._page + 1))
+        self._where = widgets.HTML(layout=widgets.Layout(margin="4px 8px 0 0"))
+        self._all = button("Select all", self._select_all)
+        self._none = button("Select none", self._select_none)
+        self._cancel = button("Cancel selected", lambda: self._ask("cancel"))
+        self._retry = button("Run failed again", self._retry_failed)
+        self._reason = widgets.Text(
+            placeholder="why? (optional)",
+            description="Reason",
+            layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
+            style={"description_width": "auto"},
+        )
+        self._yes = button("Yes", self._cancel_selected, "danger")
+        self._no = button("Keep them", lambda: self._ask(""))
+        for hidden in (self._yes, self._no):
+            hidden.layout.display = "none"
+        self._note = widgets.HTML(layout=plain)
+        wrap = {"flex_flow": "row wrap", "align_items": "center", "margin": "0"}
+        self.widget = widgets.VBox(
+            [
+                self._head,
+                widgets.HBox([self._filter, self._state, self._sort], layout=wrap),
+                self._grid,
+                widgets.HBox([self._before, self._where, self._after, self._all, self._none], layout=wrap),
+                widgets.HBox([self._cancel, self._reason, self._yes, self._no, self._retry], layout=wrap),
+                self._note,
+            ],
+            layout=_BOX,
+        )
+
+    # -- the beginning and the end -------------------------------------------------------------------------------------
+
+    def of(self, session: Session | AsyncSession, ids: Iterable[str]) -> bool:
+        """Whether it is a view of these jobs of this client."""
+        return self._session is session and list(ids) == list(self._infos)
+
+    def show(self) -> None:
+        """Show it in the cell that runs, and keep it up to date."""
+        self._draw_widgets()
+        text, html = self._static()
+        self.output.show(html, text, *self._caption())
+        self._captioned, self._captioned_counts = time.monotonic(), self._counted()
+        if self._load is None:
+            self._listen(self._infos)
+        else:
+            self._desk.order(self._fetch, self._failed)
+        drawing.mark(self)
+        _tables.add(self)
+
+    def _fetch(self) -> None:
+        assert self._load is not None
+        found: dict[str, JobInfo] = {}
+        try:
+            for info in self._desk.iterate(self._load()):
+                found[info.id] = info
+                if len(found) == MOST:
+                    self._said = f"the newest {MOST:,} are shown"
+                    break
+        finally:
+            with self._lock:
+                self._infos = found
+                self._order = {job_id: number for number, job_id in enumerate(found)}
+                self._loading = False
+            drawing.mark(self, now=True)
+        self._listen(found)
+
+    def _listen(self, infos: dict[str, JobInfo]) -> None:
+        if not infos:
+            return
+        subscriber = self._desk.subscribe(dict(infos), self._wake)
+        if subscriber is None:
+            self._outage = "the client was closed; this is what was seen last"
+        else:
+            self._subscribers.append(subscriber)
+
+    def settle(self, infos: Sequence[JobInfo], timeout: float = 1.0) -> None:
+        """Show what a wait has learnt, before the cell goes on."""
+        with self._lock:
+            for info in infos:
+                if info.id in self._infos:
+                    self._infos[info.id] = waiting.merged(self._infos[info.id], info)
+        drawing.drawn(self, drawing.mark(self, now=True), timeout)
+
+    def close(self) -> None:
+        """Put HTML in the place of the widgets; may be called twice."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        _tables.discard(self)
+        for subscriber in self._subscribers:
+            subscriber.close()
+        drawing.drop(self)
+        text, html = self._static()
+        self.output.freeze(html, text)
+
+    def _static(self) -> tuple[str, str]:
+        infos = list(self._infos.values())
+        if not infos:
+            return f"{self._title}: {'looking ...' if self._loading else 'none'}", faces.note(f"{self._title}: none")
+        remark = "" if all(info.terminal for info in infos) else self._caption()[1]
+        return lines.as_text(infos), markup.as_html(infos, remark)
+
+    def _caption(self) -> tuple[str, str]:
+        text = f"seen {dt.datetime.now().astimezone():%Y-%m-%d %H:%M:%S}: {self._counted() or 'nothing yet'}"
+        return faces.note(text), text
+
+    def _counted(self) -> str:
+        infos = list(self._infos.values())
+        return lines.counts(infos) if infos else ""
+
+    # -- what is told in other threads ---------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        drawing.mark(self)
+
+    def _tell(self, text: str, *, bad: bool = False) -> None:
+        with self._lock:
+            self._said, self._bad, self._busy = text, bad, ""
+            if self._ended_at != math.inf:
+                self._ended_at = time.monotonic()
+        drawing.mark(self, now=True)
+
+    def _failed(self, text: str) -> None:
+        self._tell(text, bad=True)
+
+    # -- clicks --------------------------------------------------------------------------------------------------------
+
+    def _turn(self, page: int) -> None:
+        self._page = max(0, page)
+        drawing.mark(self, now=True)
+
+    def _checked(self, number: int, yes: bool) -> None:
+        job_id = self._row_ids[number]
+        if job_id is None or yes == (job_id in self._selected):  # drawn, and not clicked
+            return
+        with self._lock:
+            (self._selected.add if yes else self._selected.discard)(job_id)
+        drawing.mark(self, now=True)
+
+    def _select_all(self) -> None:
+        with self._lock:
+            self._selected = {info.id for info in self._matching()}
+        drawing.mark(self, now=True)
+
+    def _select_none(self) -> None:
+        with self._lock:
+            self._selected = set()
+        drawing.mark(self, now=True)
+
+    def _ask(self, what: str) -> None:
+        self._asking = what
+        self._said = ""
+        drawing.mark(self, now=True)
+
+    def _begin(self, what: str) -> bool:
+        with self._lock:
+            if self._busy or self._over:
+                return False
+            self._busy, self._said, self._asking = what, "", ""
+        drawing.mark(self, now=True)
+        return True
+
+    def _cancel_selected(self) -> None:
+        ids = [job_id for job_id in self._infos if job_id in self._selected]
+        reason = self._reason.value.strip()[:MAX_REASON] or None
+        if not ids or not self._begin(f"asking the service to cancel {len(ids):,} jobs"):
+            return
+
+        def work() -> None:
+            op = operations.cancel_many(self._desk.service, ids, reason=reason, abort=True, delete=False)
+            results = self._desk.run(op)
+            words = Counter(str(result.outcome).replace("_", " ").lower() for result in results)
+            with self._lock:
+                for result in results:
+                    self._outcomes[result.job_id] = str(result.outcome).replace("_", " ").lower()
+                self._selected -= {result.job_id for result in results}
+            self._tell(" · ".join(f"{count:,} {word}" for word, count in words.items()))
+
+        self._desk.order(work, self._failed)
+
+    def _retry_failed(self) -> None:
+        ids = [info.id for info in self._infos.values() if info.state is JobState.FAILED]
+        if not ids or not self._begin(f"asking the service to run {len(ids):,} jobs again"):
+            return
+
+        def work() -> None:
+            results = self._desk.run(operations.retry_many(self._desk.service, ids))
+            words = Counter(str(result.outcome).replace("_", " ").lower() for result in results)
+            with self._lock:
+                for job_id in ids:
+                    self._outcomes.pop(job_id, None)
+            self._tell(" · ".join(f"{count:,} {word}" for word, count in words.items()))
+
+        self._desk.order(work, self._failed)
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def draw(self) -> float:
+        """Draw what is known; returns seconds until time alone makes a difference."""
+        if self._over:
+            return math.inf
+        self._hear()
+        self._draw_widgets()
+        now = time.monotonic()
+        infos = self._infos.values()
+        if self._loading or not all(info.terminal for info in infos):
+            self._ended_at, self._kept = math.inf, False
+            counted = self._counted()
+            if counted != self._captioned_counts and now - self._captioned >= CAPTION / 10:
+                self._captioned, self._captioned_counts = now, counted
+                self.output.say(*self._caption())
+            return 2.0
+        if self._ended_at == math.inf:
+            self._ended_at = now
+        if not self._kept:
+            self._kept = True
+            text, html = self._static()
+            self.output.keep(html, text)
+            self.output.say(*self._caption())
+        if now - self._ended_at >= KEEP and not self._busy:
+            self.close()
+            return math.inf
+        return max(0.1, KEEP - (now - self._ended_at))
+
+    def _hear(self) -> None:
+        for subscriber in list(self._subscribers):
+            news = subscriber.take()
+            with self._lock:
+                for info in news.changed.values():
+                    if info.id in self._infos:
+                        self._infos[info.id] = waiting.merged(self._infos[info.id], info)
+                for job_id in news.vanished:
+                    self._outcomes[job_id] = "no longer known"
+            for text in news.notices:
+                self._outage = "" if text.startswith("connected again") else text
+            if news.error is not None:
+                self._outage = f"no news any more: {str(news.error).splitlines()[0]}"
+                self._subscribers.remove(subscriber)
+
+    def _matching(self) -> list[JobInfo]:
+        """The jobs that the filter means, sorted."""
+        infos = rows.chosen(self._infos.values(), self._state.value, self._filter.value)
+        return rows.sorted_by(infos, self._sort.value, self._order)
+
+    def _draw_widgets(self) -> None:
+        with self._lock:
+            infos = list(self._infos.values())
+            matching = self._matching()
+            pages = max(1, math.ceil(len(matching) / PAGE))
+            self._page = min(self._page, pages - 1)
+            page = matching[self._page * PAGE : (self._page + 1) * PAGE]
+            selected, outcomes = set(self._selected), dict(self._outcomes)
+        _set(self._head, "value", rows.head(self._title, infos, loading=self._loading))
+        self._draw_rows(page, selected, outcomes)
+        first = self._page * PAGE + 1 if page else 0
+        _set(
+            self._where,
+            "value",
+            faces.note(f"{first:,} to {self._page * PAGE + len(page):,} of {len(matching):,}"),
+        )
+        _set(self._before, "disabled", self._page == 0)
+        _set(self._after, "disabled", self._page >= pages - 1)
+        self._draw_buttons(infos, matching, selected)
+        note = faces.note(self._outage, bad=True) if self._outage else ""
+        if self._busy:
+            note += faces.note(f"{self._busy} …")
+        elif self._said:
+            note += faces.note(self._said, bad=self._bad)
+        _set(self._note, "value", note)
+
+    def _draw_rows(self, page: Sequence[JobInfo], selected: set[str], outcomes: dict[str, str]) -> None:
+        for number, info in enumerate(page):
+            self._row_ids[number] = info.id
+            _set(self._checks[number], "description", faces.short(info))
+            _set(self._checks[number], "value", info.id in selected)
+            _set(self._cells[number], "value", rows.row(info, outcomes.get(info.id, "")))
+        if len(self._grid.children) != len(page):
+            self._grid.children = tuple(self._rows[: len(page)])
+
+    def _draw_buttons(self, infos: Sequence[JobInfo], matching: Sequence[JobInfo], selected: set[str]) -> None:
+        capabilities = self._desk.service.capabilities
+        going = sum(not self._infos[job_id].terminal for job_id in selected if job_id in self._infos)
+        failed = sum(info.state is JobState.FAILED for info in infos)
+        asking = bool(self._asking) and going > 0
+        _set(self._all, "description", f"Select all {len(matching):,}")
+        _set(self._all, "disabled", not matching)
+        _set(self._none, "disabled", not selected)
+        _set(self._cancel, "description", f"Cancel selected ({going:,})" if going else "Cancel selected")
+        _set(self._cancel, "disabled", not going or bool(self._busy))
+        _set(self._yes, "description", f"Yes, cancel {going:,} job{'' if going == 1 else 's'}")
+        _set(self._retry, "description", f"Run {failed:,} failed again")
+        _set(self._retry, "disabled", bool(self._busy))
+        newly = asking and self._reason.layout.display == "none"
+        _show(self._cancel, not asking)
+        for part in (self._reason, self._yes, self._no):
+            _show(part, asking)
+        if newly:
+            self._reason.focus()
+        _show(self._retry, failed > 0 and capabilities.retry and not asking)
+
+
+def _set(widget: Any, name: str, value: Any) -> None:
+    if getattr(widget, name) != value:
+        setattr(widget, name, value)
+
+
+def _show(widget: Any, yes: bool) -> None:
+    _set(widget.layout, "display", None if yes else "none")
+
+
+_tables: set[JobTable] = set()
+"""Those that are shown."""
+
+
+def show_table(
+    session: Session | AsyncSession,
+    infos: Sequence[JobInfo] = (),
+    *,
+    title: str = "jobs",
+    load: Callable[[], Op[Any]] | None = None,
+) -> JobTable:
+    """Show a table in the cell that runs; one that the same cell shows already is taken."""
+    where = cell()
+    for table in list(_tables):
+        if where is not None and table.output.cell == where and table.of(session, [info.id for info in infos]):
+            return table
+    table = JobTable(session, infos, title=title, load=load)
+    table.show()
+    return table
+
+
+def close_all() -> None:
+    """The kernel ends: leave HTML."""
+    for table in list(_tables):
+        table.close()
