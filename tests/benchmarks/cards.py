@@ -114,7 +114,9 @@ def click(client: Client, at: Kernel) -> float:
     job = client.submit("echo $$; exec sleep 600")
     gone = Gone(pid_of(job))
     gone.start()
-    at.run(f"from hpcjobs.notebook.card import show_card\njob = client.job({job.id!r})\ncard = show_card(job._session, job.info)")
+    at.run(
+        f"from hpcjobs.notebook.card import show_card\njob = client.job({job.id!r})\ncard = show_card(job._session, job.info)"
+    )
     start = time.perf_counter()
     at.run("card._yes.click()")
     gone.join(60)
