@@ -19,10 +19,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib.font_manager
 import nbformat
 from nbclient import NotebookClient
 
@@ -78,7 +79,8 @@ def run(path: Path, folder: Path, environ: Mapping[str, str]) -> Any:
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
     )
-    runner.execute(env=dict(environ))
+    matplotlib.font_manager.get_font_names()  # the first time takes a while, and says so where nobody wants to read it
+    runner.execute(env={**environ, "IPYTHONDIR": str(folder / ".ipython")})
     notebook.cells.pop()
     return notebook
 
@@ -99,7 +101,10 @@ def tidy(notebook: Any, names: Mapping[str, str]) -> Any:
 
 
 def _joined(outputs: list[Any]) -> list[Any]:
-    """What was printed in pieces is one piece. (nbclient could do it, but loses displays that are replaced later.)"""
+    """What was printed in pieces is one piece.
+
+    nbclient offers the same, but cannot find the displays any more that are replaced later.
+    """
     joined: list[Any] = []
     for output in outputs:
         if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
@@ -137,15 +142,6 @@ def _hidden(text: str, names: Mapping[str, str]) -> str:
     return re.sub(r"[^\s\"']*/ipykernel_\d+/\d+\.py", "<cell>", text)
 
 
-def texts(output: Any) -> Iterator[str]:
-    """Everything that an output says."""
-    if "text" in output:
-        yield output.text
-    for kind, text in output.get("data", {}).items():
-        if kind.startswith("text/"):
-            yield text
-
-
 def main() -> None:
     """Make them."""
     parser = argparse.ArgumentParser(description="Run the notebooks and keep their outputs.")
@@ -160,7 +156,9 @@ def main() -> None:
         environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
         names = {str(place / "data"): "~/.local/share/hpcjobs", sys.prefix: ".venv", str(ROOT): "hpcjobs"}
         serve = [sys.executable, "-m", "hpcjobs_server", "serve", "--data", str(place / "data")]
-        subprocess.run([*serve, "--port", "0", "--cores", "2", "--detach"], env=environ, check=True, capture_output=True)
+        subprocess.run(
+            [*serve, "--port", "0", "--cores", "2", "--detach"], env=environ, check=True, capture_output=True
+        )
         try:
             for path in wanted:
                 work = place / path.stem
