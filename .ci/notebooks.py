@@ -139,7 +139,7 @@ def _hidden(text: str, names: Mapping[str, str]) -> str:
         text = text.replace(path, word)
     for name, word in ((socket.gethostname(), "node1"), (getpass.getuser(), "ada")):
         text = re.sub(rf"\b{re.escape(name)}\b", word, text)
-    return re.sub(r"[^\s\"']*/ipykernel_\d+/\d+\.py", "<cell>", text)
+    return re.sub(r"[^\s\"';]*/ipykernel_\d+/\d+\.py", "cell.py", text)
 
 
 def main() -> None:

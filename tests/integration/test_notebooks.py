@@ -108,7 +108,9 @@ def test_what_is_taken_out() -> None:
         "job",
         metadata={"execution": {"iopub.status.busy": "2026-01-01"}},
         outputs=[
-            nbformat.v4.new_output("display_data", {**view, "text/html": "<b>fit</b>", "text/plain": "fit"}),
+            nbformat.v4.new_output(
+                "display_data", {**view, "text/html": "<b>&quot;/t/ipykernel_1/2.py&quot;</b>", "text/plain": "fit"}
+            ),
             nbformat.v4.new_output("display_data", {"text/html": "", "text/plain": ""}),
             nbformat.v4.new_output("stream", name="stdout", text="/place/data/x\n"),
             nbformat.v4.new_output("stream", name="stdout", text='File "/run/ipykernel_12/34.py", line 1\n'),
@@ -119,5 +121,5 @@ def test_what_is_taken_out() -> None:
     assert notebook.metadata == TOOL.METADATA
     assert notebook.cells[0].metadata == {}
     shown, printed = notebook.cells[0].outputs
-    assert shown.data == {"text/html": "<b>fit</b>", "text/plain": "fit"}
-    assert printed.text == 'data/x\nFile "<cell>", line 1\n'
+    assert shown.data == {"text/html": "<b>&quot;cell.py&quot;</b>", "text/plain": "fit"}
+    assert printed.text == 'data/x\nFile "cell.py", line 1\n'
