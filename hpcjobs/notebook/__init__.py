@@ -22,6 +22,10 @@ def install() -> None:
     if _installed:
         return
     _installed = True
+    from hpcjobs import watching
+    from hpcjobs.notebook import pump
+
+    watching.pump_hooks.append(pump.pumping)
     if importlib.util.find_spec("ipywidgets") is None:
         return
     from hpcjobs import live
