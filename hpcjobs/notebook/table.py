@@ -136,6 +136,7 @@ class JobTable:
         self._reason = widgets.Text(
             placeholder="why? (optional)",
             description="Reason",
+            continuous_update=False,  # else the last letters may come after the click that confirms
             layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
             style={"description_width": "auto"},
         )

@@ -193,7 +193,7 @@ def test_a_saved_notebook_tells_of_its_jobs_without_a_kernel(
         [
             "import hpcjobs.notebook.card as c; c.KEEP = 1\n" + BEGIN,
             "submit('well', 'echo fine')",
-            "badly = submit('badly', 'echo no such damping; exit 3').wait(); badly",
+            "badly = submit('badly', 'echo no such damping; exit 3'); badly.wait()",
             "submit('long')",
         ]
     )
