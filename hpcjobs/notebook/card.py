@@ -398,7 +398,7 @@ class JobCard:
         if newly:
             self._reason.focus()
         _shown(self._retry, info.terminal and capabilities.retry)
-        _shown(self._show_files, capabilities.files and not asking and info.state >= JobState.RUNNING)
+        _shown(self._show_files, capabilities.files and not asking and info.started_at is not None)
         _shown(self._save, bool(self._files))
         for part in (self._yes, self._retry, self._show_files, self._save):
             if part.disabled != bool(self._busy):

@@ -166,6 +166,7 @@ class Pump:
     def _receive(self, frames: list[Any]) -> Awaitable[Any] | None:
         """Take one message, as the stream hands it over."""
         kernel = self._kernel
+        idents: Any = None
         try:
             idents, parts = kernel.session.feed_identities(frames, copy=False)
             # Without the content this is only a look, and the session accepts the message once more.
