@@ -78,7 +78,7 @@ def test_rows_are_found_turned_sorted_selected_and_cancelled(
     notebook.wait_text("10 cancelled", index=1)
     expect(output.get_by_text("CANCELLED", exact=False).and_(output.locator("b"))).to_have_count(10)
     expect(output.get_by_text("fifty are enough")).to_have_count(10)
-    ended = shared_client.jobs(state=JobState.CANCELLED)
+    ended = list(shared_client.jobs(state=JobState.CANCELLED))
     assert {job.name for job in ended} == {f"sweep[{n}]" for n in range(50, 60)}
     assert {job.info.cancel_reason for job in ended} == {"fifty are enough"}
 
