@@ -61,6 +61,8 @@ class JobCard:
         self._pace = Pace()
         self._tail = Tail(info.id, self._log_grew)
         self._log = ""
+        self._read_for: tuple[JobState, int] | None = None
+        """The state and the attempt at which the log was looked for last."""
         self._asking = False
         self._busy = ""
         self._said, self._bad = "", False
@@ -93,6 +95,7 @@ class JobCard:
         self._reason = widgets.Text(
             placeholder="why? (optional)",
             description="Reason",
+            continuous_update=False,  # else the last letters may come after the click that confirms
             layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
             style={"description_width": "auto"},
         )
@@ -143,10 +146,13 @@ class JobCard:
         self._subscriber = self._desk.subscribe({self.info.id: self.info}, self._wake)
         if self._subscriber is None:
             self._outage = "the client was closed; this is what was seen last"
-        self._follow_log()
 
     def _follow_log(self) -> None:
-        """Read the log of a job that has begun."""
+        """Read the log of a job that has begun; whoever brought the news of it."""
+        now = (self.info.state, self.info.attempt)
+        if now == self._read_for:
+            return
+        self._read_for = now
         if self.info.state.not_started or not self._desk.service.capabilities.logs:
             self._desk.leave(self._tail)
         else:
@@ -310,6 +316,7 @@ class JobCard:
         if self._over:
             return math.inf
         self._hear()
+        self._follow_log()
         self._draw_widgets()
         now = time.monotonic()
         if not self.info.terminal:
@@ -342,9 +349,7 @@ class JobCard:
             before = self.info
             with self._lock:
                 self.info = waiting.merged(self.info, info)
-            if self.info.state is not before.state or self.info.attempt != before.attempt:
-                self._follow_log()
-            elif self.info.progress != before.progress:
+            if self.info.progress != before.progress:
                 self._desk.hurry(self._tail)
         self._pace.add(self.info.progress)
         for text in news.notices:

@@ -21,7 +21,7 @@ from hpcjobs.notebook import faces, rows
 from hpcjobs.notebook.card import CAPTION, KEEP
 from hpcjobs.notebook.desk import desk_of
 from hpcjobs.notebook.drawing import drawing
-from hpcjobs.notebook.showing import Output, cell
+from hpcjobs.notebook.showing import Output, cell, in_order
 
 if TYPE_CHECKING:
     from hpcjobs.models import JobInfo
@@ -85,6 +85,8 @@ class JobTable:
         self._subscribers: list[Subscriber] = []
         self._make_widgets()
         self.output = Output(self.widget)
+        for row in self._rows:  # those that are not on the first page, too
+            in_order(row)
 
     def _make_widgets(self) -> None:
         import ipywidgets as widgets
@@ -136,6 +138,7 @@ class JobTable:
         self._reason = widgets.Text(
             placeholder="why? (optional)",
             description="Reason",
+            continuous_update=False,  # else the last letters may come after the click that confirms
             layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
             style={"description_width": "auto"},
         )
