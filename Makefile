@@ -15,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench picture pins clean
+.PHONY: help setup demo test lint docs notebooks bench picture pins clean
 
 help:  ## what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +39,9 @@ docs: $(ALL)  ## the documentation, without a warning, and its examples as tests
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 	$(BIN)/python -m pytest --quiet tests/integration/test_docs.py
 	@echo "see docs/_build/html/index.html"
+
+notebooks: $(ALL)  ## run the notebooks anew and keep what they show
+	$(BIN)/python .ci/notebooks.py $(ARGS)
 
 bench: $(ALL)  ## measure, and write the figures to docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks $(ARGS)

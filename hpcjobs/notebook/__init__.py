@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _installed = False
@@ -26,23 +27,35 @@ def install() -> None:
     from hpcjobs.notebook import pump
 
     watching.pump_hooks.append(pump.pumping)
-    if importlib.util.find_spec("ipywidgets") is None:
-        return
+    with_widgets = importlib.util.find_spec("ipywidgets") is not None
+    if with_widgets:
+        _hook_in_widgets()
+    formatter = _formatter()
+    if formatter is not None:
+        for kind, show in _shows(with_widgets=with_widgets).items():
+            formatter.for_type(kind, show)
+
+
+def _hook_in_widgets() -> None:
     from hpcjobs import live
-    from hpcjobs.handles import AsyncJob, Job
-    from hpcjobs.job_arrays import AsyncJobArray, JobArray
-    from hpcjobs.job_lists import AsyncJobList, JobList
     from hpcjobs.notebook import card, table, waits
 
     live.displays.append(waits.display_of)
-    formatter = _formatter()
-    if formatter is not None:
-        shows = {Job: _show_job, JobArray: _show_array, JobList: _show_list}
-        shows |= {AsyncJob: _show_job, AsyncJobArray: _show_array, AsyncJobList: _show_list}
-        for kind, show in shows.items():
-            formatter.for_type(kind, show)
     atexit.register(card.close_all)
     atexit.register(table.close_all)
+
+
+def _shows(*, with_widgets: bool) -> dict[type, Callable[[Any], None]]:
+    """What shows each kind of handle."""
+    from hpcjobs.handles import AsyncJob, Job
+    from hpcjobs.job_arrays import AsyncJobArray, JobArray
+    from hpcjobs.job_lists import AsyncJobList, JobList
+
+    if with_widgets:
+        job, array, jobs = _show_job, _show_array, _show_list
+    else:
+        job, array, jobs = _say_job, _say_array, _say_list
+    return {Job: job, AsyncJob: job, JobArray: array, AsyncJobArray: array, JobList: jobs, AsyncJobList: jobs}
 
 
 def _formatter() -> Any:
@@ -72,3 +85,21 @@ def _show_list(jobs: Any) -> None:
     from hpcjobs.notebook.table import show_table
 
     show_table(jobs._session, title=jobs.title, load=jobs.asked)  # noqa: SLF001
+
+
+def _say_job(job: Any) -> None:
+    from hpcjobs.notebook.plain import show_plain
+
+    show_plain(job._session, [job.info])  # noqa: SLF001
+
+
+def _say_array(array: Any) -> None:
+    from hpcjobs.notebook.plain import show_plain
+
+    show_plain(array._session, [job.info for job in array])  # noqa: SLF001
+
+
+def _say_list(jobs: Any) -> None:
+    from hpcjobs.notebook.plain import show_plain
+
+    show_plain(jobs._session, load=jobs.asked)  # noqa: SLF001

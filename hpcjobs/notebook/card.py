@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 KEEP = 120.0
 """Seconds for which the card of a job that has ended keeps its buttons, after the end or the last click."""
 
+LAST_LINES = 3.0
+"""Seconds for which the end of a job's log is waited for, before its end goes into the notebook's file."""
+
 CAPTION = 30.0
 """Seconds between two changes of the line that stays in the notebook's file, while only the progress changes."""
 
@@ -68,7 +71,8 @@ class JobCard:
         self._ended_at = math.inf
         self._captioned = 0.0
         self._captioned_label = ""
-        self._kept = False
+        self._recorded = threading.Event()
+        """Set while the notebook's file has the end of the job."""
         self._over = False
         self._subscriber: Subscriber | None = None
 
@@ -139,8 +143,15 @@ class JobCard:
         self._subscriber = self._desk.subscribe({self.info.id: self.info}, self._wake)
         if self._subscriber is None:
             self._outage = "the client was closed; this is what was seen last"
-        if self._desk.service.capabilities.logs:
+        self._follow_log()
+
+    def _follow_log(self) -> None:
+        """Read the log of a job that has begun."""
+        if self.info.state.not_started or not self._desk.service.capabilities.logs:
+            self._desk.leave(self._tail)
+        else:
             self._desk.follow(self._tail)
+            self._desk.hurry(self._tail, last=self.info.terminal)
 
     def settle(self, info: JobInfo | None, timeout: float = 1.0) -> None:
         """Show what a wait has learnt, before the cell goes on.
@@ -153,6 +164,8 @@ class JobCard:
             with self._lock:
                 self.info = waiting.merged(self.info, info)
         drawing.drawn(self, drawing.mark(self), timeout)
+        if self.info.terminal:
+            self._recorded.wait(timeout)
 
     def close(self) -> None:
         """Put HTML in the place of the buttons; may be called twice."""
@@ -240,8 +253,6 @@ class JobCard:
             result = self._desk.run(operations.retry(self._desk.service, self.info.id, learn=self._learn))
             self._files, self._links, self._cancelled_here = None, {}, False
             self._tell(str(result))
-            if result.new_id is None:  # its end may have been the last thing that was listened for
-                self._desk.follow(self._tail)
 
         self._desk.order(work, self._failed)
 
@@ -303,17 +314,21 @@ class JobCard:
         now = time.monotonic()
         if not self.info.terminal:
             self._ended_at = math.inf
-            self._kept = False
+            self._recorded.clear()
             self._say_in_the_file(now)
             begun = self.info.run_time() or self.info.queue_time()
             seconds = begun.total_seconds() if begun is not None else 0.0
             return 1.0 if seconds < 120 else 5.0 if seconds < 3600 else 30.0
         if self._ended_at == math.inf:
             self._ended_at = now
-        if not self._kept:
-            self._kept = True
+        if not self._recorded.is_set():
+            # with the last lines of the log, if they can be had
+            awaited = self._desk.service.capabilities.logs and not self._tail.over
+            if awaited and now - self._ended_at < LAST_LINES:
+                return 0.1
             self.output.keep(*self._static())
             self.output.say(faces.caption(self.info), faces.caption_text(self.info))
+            self._recorded.set()
         if now - self._ended_at >= KEEP and not self._busy:
             self.close()
             return math.inf
@@ -328,9 +343,7 @@ class JobCard:
             with self._lock:
                 self.info = waiting.merged(self.info, info)
             if self.info.state is not before.state or self.info.attempt != before.attempt:
-                self._tail.last = self.info.terminal
-                self._desk.follow(self._tail)
-                self._desk.hurry(self._tail)
+                self._follow_log()
             elif self.info.progress != before.progress:
                 self._desk.hurry(self._tail)
         self._pace.add(self.info.progress)
@@ -380,7 +393,7 @@ class JobCard:
         if newly:
             self._reason.focus()
         _shown(self._retry, info.terminal and capabilities.retry)
-        _shown(self._show_files, capabilities.files and not asking and info.state >= JobState.RUNNING)
+        _shown(self._show_files, capabilities.files and not asking and info.started_at is not None)
         _shown(self._save, bool(self._files))
         for part in (self._yes, self._retry, self._show_files, self._save):
             if part.disabled != bool(self._busy):

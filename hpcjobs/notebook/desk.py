@@ -33,8 +33,11 @@ logger = logging.getLogger("hpcjobs")
 TIMEOUT = 20.0
 """Seconds that a request of a view may take."""
 
-FIRST, SLOWEST, LONGEST_TURN = 1.0, 15.0, 60.0
-"""Seconds between two looks at a log that grows, at one that does not, and before a thread without work ends."""
+FIRST, SLOWEST, SHARE = 1.0, 15.0, 0.25
+"""Seconds between two looks at a log that grows, at one that does not, and for each log that is followed, at least."""
+
+LONGEST_TURN = 10.0
+"""Seconds after which the reader ends where it has nothing to read."""
 
 LOG_LINES = 12
 """How many lines of its log a card shows."""
@@ -56,6 +59,8 @@ class Tail:
         self.pause = FIRST
         self.last = False
         """Whether one more look is enough, because the job has ended."""
+        self.over = False
+        """Whether that look was taken."""
 
 
 class Desk:
@@ -145,11 +150,19 @@ class Desk:
                 self._reader.start()
             self._changed.notify_all()
 
-    def hurry(self, tail: Tail) -> None:
-        """Something has changed about the job: its log may have, too."""
+    def hurry(self, tail: Tail, *, last: bool | None = None) -> None:
+        """Something has changed about the job: its log may have, too.
+
+        Args:
+            tail: The log.
+            last: Whether the job has ended; None where that has not changed. Then it is looked at at once.
+        """
         with self._changed:
             tail.pause = FIRST
-            tail.due = min(tail.due, time.monotonic() + FIRST)
+            if last is None:
+                tail.due = min(tail.due, time.monotonic() + FIRST)
+            else:
+                tail.last, tail.over, tail.due = last, False, 0.0
             self._changed.notify_all()
 
     def leave(self, tail: Tail) -> None:
@@ -174,14 +187,18 @@ class Desk:
                 last = tail.last
             text = self._look(tail)
             with self._changed:
-                tail.pause = FIRST if text is not None and text != tail.text else min(tail.pause * 1.5, SLOWEST)
+                grew = text is not None and text != tail.text
+                slowest = max(SLOWEST, SHARE * len(self._tails))
+                tail.pause = max(FIRST, SHARE * len(self._tails)) if grew else min(tail.pause * 1.5, slowest)
                 tail.due = time.monotonic() + tail.pause
                 if last and text is not None and tail in self._tails:
                     self._tails.remove(tail)
                     tail.due = math.inf
-            if text is not None and text != tail.text:
+            over = last and text is not None
+            if over or grew:
                 tail.text = text
-                tail.told(text)
+                tail.over = over and tail.last
+                tail.told(tail.text or "")
 
     def _look(self, tail: Tail) -> str | None:
         try:

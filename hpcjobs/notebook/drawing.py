@@ -33,6 +33,7 @@ class View(Protocol):
         Returns:
             Seconds after which it wants to be drawn again although nothing is new; infinity for never.
         """
+        ...
 
 
 class _Place:

@@ -134,7 +134,7 @@ def files(found: Sequence[OutputFile], links: dict[str, str]) -> str:
     for file in found[:100]:
         name = markup.escaped(file.path)
         if file.path in links:
-            label = html.escape(file.path.rpartition("/")[2], quote=True)
+            label = markup.escaped(file.path.rpartition("/")[2])
             name = f'<a href="{links[file.path]}" download="{label}" style="text-decoration:underline">{name}</a>'
         rows.append(
             f'<tr><td style="text-align:left">{name}</td>'

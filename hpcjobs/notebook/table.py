@@ -369,8 +369,8 @@ class JobTable:
 
     def _matching(self) -> list[JobInfo]:
         """The jobs that the filter means, sorted."""
-        infos = rows.chosen(self._infos.values(), self._state.value, self._filter.value)
-        return rows.sorted_by(infos, self._sort.value, self._order)
+        infos = rows.chosen(self._infos.values(), str(self._state.value), self._filter.value)
+        return rows.sorted_by(infos, str(self._sort.value), self._order)
 
     def _draw_widgets(self) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 import psycopg_pool
 from psycopg import sql
+from psycopg.adapt import Dumper
 from psycopg.rows import dict_row
 
 from hpcjobs_server.database import connection_info
@@ -28,7 +29,7 @@ class Ids(list[UUID]):
     """
 
 
-class _IdsDumper(psycopg.adapt.Dumper):
+class _IdsDumper(Dumper):
     oid = psycopg.adapters.types["uuid"].array_oid
 
     def dump(self, obj: Ids) -> bytes:
