@@ -156,13 +156,16 @@ class Kernel:
         return "\n".join(f"{message.kind} {message.parent[-8:]} {message.content}"[:300] for message in self.said[-30:])
 
     def _take(self) -> None:
-        """Take what has come on both channels."""
-        for get in (self._client.get_iopub_msg, self._client.get_shell_msg):
+        """Take all that has come on both channels."""
+        for get, first in ((self._client.get_iopub_msg, 0.02), (self._client.get_shell_msg, 0.0)):
             with contextlib.suppress(queue.Empty):
-                message = get(timeout=0.02)
-                self.said.append(
-                    Message(message["msg_type"], message["parent_header"].get("msg_id", ""), message["content"])
-                )
+                patience = first
+                while True:
+                    message = get(timeout=patience)
+                    self.said.append(
+                        Message(message["msg_type"], message["parent_header"].get("msg_id", ""), message["content"])
+                    )
+                    patience = 0.0
 
 
 @contextlib.contextmanager
