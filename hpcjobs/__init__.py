@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from hpcjobs.readers import AsyncFile
     from hpcjobs.records import AttemptInfo, Change, History, QueueInfo
     from hpcjobs.retrying import RetryPolicy
+    from hpcjobs.tracking import track
 
 __all__ = [
     "Action",
@@ -171,6 +172,7 @@ __all__ = [
     "as_completed",
     "connect",
     "connect_async",
+    "track",
 ]
 
 _HOMES = {
@@ -208,6 +210,7 @@ _HOMES = {
     "readers": ("AsyncFile",),
     "records": ("AttemptInfo", "Change", "History", "QueueInfo"),
     "retrying": ("RetryPolicy",),
+    "tracking": ("track",),
 }
 """Where the public names live; all others are errors."""
 
@@ -225,3 +228,17 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext hpcjobs``: the magics ``%%job``, ``%jobs``, ``%cancel`` and ``%hpcjobs_client`` are there."""
+    from importlib import import_module
+
+    import_module(f"{__name__}.notebook.magics").load(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """``%unload_ext hpcjobs``: they are gone."""
+    from importlib import import_module
+
+    import_module(f"{__name__}.notebook.magics").unload(shell)

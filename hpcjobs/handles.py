@@ -823,7 +823,7 @@ def as_completed(jobs: Iterable[Any], timeout: float | None = None) -> Any:
     return as_they_end(jobs, timeout)
 
 
-def as_they_end(jobs: Iterable[Any], timeout: float | None, *, progress: bool = False) -> Any:
+def as_they_end(jobs: Iterable[Any], timeout: float | None, *, progress: bool | None = False) -> Any:
     """What :func:`as_completed` returns, which may show all of the jobs meanwhile."""
     handles = list(jobs)
     for handle in handles:
@@ -832,7 +832,7 @@ def as_they_end(jobs: Iterable[Any], timeout: float | None, *, progress: bool = 
     if len({(type(handle), *handle._identity()[:2]) for handle in handles}) > 1:  # noqa: SLF001 - of one piece
         raise InvalidSpec([("jobs", "are not all of one client; ask for those of each client by themselves")])
     if not handles:
-        return iter(())
+        return _Nothing()
     first: dict[str, Any] = {}
     for handle in handles:
         first.setdefault(handle.id, handle)
@@ -840,6 +840,16 @@ def as_they_end(jobs: Iterable[Any], timeout: float | None, *, progress: bool = 
     known = {job_id: waiting.seen(handle.info) for job_id, handle in first.items()}
     infos = session.as_completed(known, timeout=timeout, learn=_teach(handles), progress=progress)
     return (first[info.id] for info in infos) if isinstance(session, Session) else _async_handles(infos, first)
+
+
+class _Nothing(Iterator[Any], AsyncIterator[Any]):
+    """No job ends: for ``for`` and for ``async for``, because without a handle nobody knows which."""
+
+    def __next__(self) -> NoReturn:
+        raise StopIteration
+
+    async def __anext__(self) -> NoReturn:
+        raise StopAsyncIteration
 
 
 async def _async_handles(infos: Any, handles: dict[str, Any]) -> AsyncIterator[Any]:

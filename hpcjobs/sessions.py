@@ -103,15 +103,11 @@ class _Session:
         progress: bool | None,
         learn: Learn,
         *,
-        each: bool = False,
+        hand_out: waiting.HandOut = "nothing",
     ) -> waiting.Waiting[list[JobInfo]]:
         self._check_open()
         display = functools.partial(live.choose, progress, session=self)
-        return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn, each=each)
-
-    def _changes_of(self, jobs: Mapping[str, JobInfo | None], learn: Learn) -> waiting.Waiting[None]:
-        self._check_open()
-        return waiting.changes_of(jobs, learn=learn, notice=live.logger.warning)
+        return waiting.until_ended(jobs, timeout=timeout, display=display, learn=learn, hand_out=hand_out)
 
 
 class Session(_Session):
@@ -189,9 +185,16 @@ class Session(_Session):
         except HpcjobsError as error:
             raise shortened(error)  # noqa: B904 - it is the same error
 
-    def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> Iterator[JobInfo]:
+    def watch(
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        *,
+        learn: Learn,
+        timeout: float | None = None,
+        progress: bool | None = False,
+    ) -> Iterator[JobInfo]:
         """Hand out the jobs' infos at every change until all have ended."""
-        return self._attend(self._changes_of(jobs, learn), jobs)
+        return self._attend(self._until_ended(jobs, timeout, progress, learn, hand_out="changes"), jobs)
 
     def as_completed(
         self,
@@ -199,10 +202,10 @@ class Session(_Session):
         *,
         timeout: float | None,
         learn: Learn,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> Iterator[JobInfo]:
         """Hand out the final info of each job as it ends."""
-        return self._attend(self._until_ended(jobs, timeout, progress, learn, each=True), jobs)
+        return self._attend(self._until_ended(jobs, timeout, progress, learn, hand_out="ends"), jobs)
 
     def _attend(self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None]) -> Generator[Any, None, T]:
         """Run a wait with a listener, which is not needed where it ends at once."""
@@ -329,9 +332,17 @@ class AsyncSession(_Session):
             raise shortened(error)  # noqa: B904 - it is the same error
         return result
 
-    async def watch(self, jobs: Mapping[str, JobInfo | None], *, learn: Learn) -> AsyncGenerator[JobInfo, None]:
+    async def watch(
+        self,
+        jobs: Mapping[str, JobInfo | None],
+        *,
+        learn: Learn,
+        timeout: float | None = None,
+        progress: bool | None = False,
+    ) -> AsyncGenerator[JobInfo, None]:
         """Hand out the jobs' infos at every change until all have ended."""
-        attended = self._attend(self._changes_of(jobs, learn), jobs, lambda _: None)
+        wait = self._until_ended(jobs, timeout, progress, learn, hand_out="changes")
+        attended = self._attend(wait, jobs, lambda _: None)
         try:
             async for item in attended:
                 yield item
@@ -344,10 +355,10 @@ class AsyncSession(_Session):
         *,
         timeout: float | None,
         learn: Learn,
-        progress: bool = False,
+        progress: bool | None = False,
     ) -> AsyncIterator[JobInfo]:
         """Hand out the final info of each job as it ends."""
-        return self._attend(self._until_ended(jobs, timeout, progress, learn, each=True), jobs, lambda _: None)
+        return self._attend(self._until_ended(jobs, timeout, progress, learn, hand_out="ends"), jobs, lambda _: None)
 
     async def _attend(
         self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None], done: Callable[[T], object]

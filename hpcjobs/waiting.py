@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hpcjobs import operations
 from hpcjobs.cancelling import Learn
@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 Waiting = Generator["Sleep | Emit", Any, T]
 """A wait that returns a ``T``; what it is sent after a ``Sleep`` is :class:`~hpcjobs.watching.News`."""
+
+HandOut = Literal["nothing", "ends", "changes"]
+"""What a wait hands out meanwhile."""
 
 UNSEEN = "not known yet"
 """Stands for the state of a job of which nothing is known but its id."""
@@ -49,7 +52,7 @@ def until_ended(
     timeout: float | None,
     display: Callable[[Sequence[JobInfo]], Display],
     learn: Learn,
-    each: bool = False,
+    hand_out: HandOut = "nothing",
     clock: Callable[[], float] = time.monotonic,
 ) -> Waiting[list[JobInfo]]:
     """Wait until all jobs have ended.
@@ -59,7 +62,8 @@ def until_ended(
         timeout: Seconds; None for no end.
         display: Makes what shows the jobs meanwhile.
         learn: Told each info as it comes.
-        each: Whether each job's final info is handed out as it comes.
+        hand_out: What the caller is handed as it comes: nothing, each job's final info, or what is known of each job
+            and then every change.
         clock: Seconds that only grow.
 
     Returns:
@@ -81,8 +85,8 @@ def until_ended(
     looked = False  # a wait that is shorter than a look still takes one
     try:
         shown.show(list(infos.values()))
-        for info in list(infos.values()) if each else ():
-            if info.terminal:
+        for info in list(infos.values()):
+            if (hand_out == "ends" and info.terminal) or (hand_out == "changes" and seen(info) is not None):
                 yield Emit(info)
         while going:
             left = end - clock()
@@ -93,46 +97,26 @@ def until_ended(
             looked = looked or news.looked
             for text in news.notices:
                 shown.notice(text)
+            items: list[JobInfo] = []
             for info in news.changed.values():
                 now = infos[info.id] = merged(infos.get(info.id), info)
                 learn(now)
-                if not now.terminal:
-                    if not each:  # one that had ended may run again
-                        going[now.id] = None
-                elif now.id in going:
+                ended = now.terminal and now.id in going
+                if ended:
                     del going[now.id]
-                    if each:
-                        yield Emit(now)
+                elif hand_out == "nothing" and not now.terminal:  # one that had ended may run again
+                    going[now.id] = None
+                if hand_out == "changes" or (hand_out == "ends" and ended):
+                    items.append(now)
+            if items:  # who is handed one may take long, and sees it shown meanwhile
+                shown.show(list(infos.values()))
+                for item in items:
+                    yield Emit(item)
             _check(news, jobs, going)
             shown.show(list(infos.values()))
     finally:
         shown.close(list(infos.values()))
     return list(infos.values())
-
-
-def changes_of(jobs: Mapping[str, JobInfo | None], *, learn: Learn, notice: Callable[[str], object]) -> Waiting[None]:
-    """Hand out what is known of each job, and then every change until all have ended.
-
-    Raises:
-        JobVanished: The service no longer knows a job.
-        JobNotFound: The service does not know an id of which nothing was known here either.
-    """
-    infos = {job_id: known(job_id, info) for job_id, info in jobs.items()}
-    going = dict.fromkeys(job_id for job_id, info in infos.items() if not info.terminal)
-    for info in infos.values():
-        if seen(info) is not None:
-            yield Emit(info)
-    while going:
-        news: News = yield Sleep(math.inf)
-        for text in news.notices:
-            notice(text)
-        for changed in news.changed.values():
-            info = infos[changed.id] = merged(seen(infos[changed.id]), changed)
-            learn(info)
-            if info.terminal:
-                going.pop(info.id, None)
-            yield Emit(info)
-        _check(news, jobs, going)
 
 
 def _check(news: News, jobs: Mapping[str, JobInfo | None], going: Mapping[str, None]) -> None:

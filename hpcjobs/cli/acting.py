@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from hpcjobs import telling
 from hpcjobs.cli import output
 from hpcjobs.cli.exits import ExitCode
 
 if TYPE_CHECKING:
-    from hpcjobs.actions import DeleteResult, RetryResult, UpdateResult
     from hpcjobs.client import Client
     from hpcjobs.lifecycle import JobState
-    from hpcjobs.models import CancelResult, JobInfo
-
-    Result = CancelResult | RetryResult | DeleteResult | UpdateResult
+    from hpcjobs.models import JobInfo
+    from hpcjobs.telling import Result
 
 R = TypeVar("R", bound="Result")
-
-HANDFUL = 5
-"""Up to so many ids are acted on without a question, and so many jobs are shown with one."""
-
-FEW = 20
-"""Up to so many results are told one by one; of more, only those that were not done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Chosen:
     @property
     def many(self) -> bool:
         """Whether it is asked before anything is done."""
-        return self.ids is None or len(self.ids) > HANDFUL
+        return self.ids is None or len(self.ids) > telling.HANDFUL
 
 
 def choose(
@@ -113,44 +106,24 @@ def agreed(client: Client, chosen: Chosen, verb: Verb, *, yes: bool, what: str =
     """
     if yes or not chosen.many:
         return chosen
-    if chosen.ids is None:
-        count, first, ids = _matching(client, chosen.where, verb.states)
-    else:
-        from hpcjobs.cli import waits
+    from hpcjobs.cli import waits
 
+    if chosen.ids is None:
+        count, first, ids = telling.matching(waits.session_of(client), chosen.where, verb.states)
+    else:
         infos, missing = waits.look(client, chosen.ids)
-        count, first, ids = len(infos), infos[:HANDFUL], chosen.ids
+        count, first, ids = len(infos), infos[: telling.HANDFUL], chosen.ids
         if missing:
             output.error_line(f"{len(missing)} of these ids are not known")
     if not count:
         return Chosen([] if chosen.ids is None else ids)
     for line in _shown(count, first):
         print(line, file=sys.stderr)
-    them = "it" if count == 1 else f"these {count} jobs"
-    print(output.clean(f"{verb.name.capitalize()} {them}{what}? [y/N] "), end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    print(output.clean(telling.question(verb.name, count, what)), end="", file=sys.stderr, flush=True)
+    if not telling.agreed(sys.stdin.readline()):
         output.error_line(f"nothing was {verb.done}")
         raise typer.Exit(ExitCode.UNSUCCESSFUL)
     return Chosen(ids)
-
-
-def _matching(
-    client: Client, where: dict[str, Any], states: Iterable[JobState]
-) -> tuple[int, list[JobInfo], list[str]]:
-    """The jobs that conditions mean: how many, the first of them, and the ids of all."""
-    from hpcjobs.cli.waits import session_of
-    from hpcjobs.models import JobFilter
-    from hpcjobs.operations import list_jobs
-
-    session = session_of(client)
-    wanted = JobFilter.parse({"state": sorted(states), **where})
-    first: list[JobInfo] = []
-    ids: list[str] = []
-    for info in session.iterate(list_jobs(session.service, wanted, page_size=1000)):
-        ids.append(info.id)
-        if len(first) < HANDFUL:
-            first.append(info)
-    return len(ids), first, ids
 
 
 def _shown(count: int, first: Sequence[JobInfo]) -> list[str]:
@@ -161,20 +134,13 @@ def _shown(count: int, first: Sequence[JobInfo]) -> list[str]:
     return [*lines, f"  and {count - len(first)} more"] if count > len(first) else lines
 
 
-def words(result: Result) -> str:
-    """What came of it for one job, or for all jobs of an array, in a line."""
-    if result.jobs is None:
-        return str(result)
-    return f"array {result.job_id}: {', '.join(f'{count} {outcome}' for outcome, count in result.jobs.items())}"
-
-
 def tell(
     results: Sequence[R],
     verb: Verb,
     *,
     as_json: bool,
     bad: Callable[[R], bool],
-    line: Callable[[R], str] = words,
+    line: Callable[[R], str] = telling.words,
 ) -> None:
     """Print what came of it: of few jobs one by one, of many the counts and those that were not done.
 
@@ -185,24 +151,13 @@ def tell(
         bad: Whether a result is one to be named among many.
         line: How a result is told.
     """
-    from hpcjobs.actions import outcomes
-
     if as_json:
         output.json_document(results)
         return
     if not results:
         output.note(f"no job was {verb.done}: none is meant")
-    if len(results) <= FEW:
-        for result in results:
-            print(output.clean(line(result)))
-        return
-    for outcome, count in sorted(outcomes(results).items(), key=lambda item: -item[1]):
-        print(f"{count} {outcome}")
-    failed = [result for result in results if bad(result)]
-    for result in failed[:FEW]:
-        print(output.clean(line(result)))
-    if len(failed) > FEW:
-        print(f"and {len(failed) - FEW} more such jobs; --json tells of each")
+    for text in telling.lines(results, bad=bad, line=line, more="; --json tells of each"):
+        print(output.clean(text))
 
 
 def undone(result: Result, good: Sequence[str]) -> bool:

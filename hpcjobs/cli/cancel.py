@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpcjobs import telling
 from hpcjobs.cli import selecting
 from hpcjobs.cli.settings import PLAIN, Command, Settings
 
@@ -81,8 +82,7 @@ def cancel(  # noqa: PLR0917 - the options of the command
 
     def line(result: CancelResult) -> str:
         more = f"; it had not ended {limit:g} s later" if result.job_id in late else ""
-        kept = "" if result.reason_kept or not reason else " (the service does not keep the reason)"
-        return f"{acting.words(result)}{more}{kept}"
+        return f"{telling.words(result)}{more}{telling.not_kept(result, reason)}"
 
     def bad(result: CancelResult) -> bool:
         unknown = result.outcome is CancelOutcome.NOT_FOUND

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from hpcjobs.lifecycle import JobState
+from hpcjobs.texts import ENDINGS, GROUPS
 
 if TYPE_CHECKING:
     from hpcjobs.client import Client
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
 COMPLETION_TIMEOUT = 1.0
 """Seconds that the service is given to name its jobs."""
-
-GROUPS = {"active": "every state of a job that has not ended", "ended": "every state of a job that has ended"}
-"""Words that stand for several states."""
-
-ENDINGS = {"ok": "it must end well", "any": "however it ends", "failed": "it must not end well"}
-"""How a job that is waited for must have ended."""
 
 
 def complete_state(incomplete: str) -> list[tuple[str, str]]:

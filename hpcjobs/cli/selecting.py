@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from hpcjobs.cli.completion import GROUPS, complete_job, complete_queue, complete_state, complete_tag
-from hpcjobs.lifecycle import ACTIVE, TERMINAL, JobState
+from hpcjobs import texts
+from hpcjobs.cli.completion import complete_job, complete_queue, complete_state, complete_tag
+from hpcjobs.cli.usage import usage
 
 Ids = Annotated[
     list[str] | None,
@@ -90,82 +90,6 @@ def conditions(
     return {field: value for field, value in fields.items() if value not in (None, [])}
 
 
-def to_states(words: Sequence[str]) -> list[JobState]:
-    """The states that ``words`` name, in any case.
-
-    Raises:
-        typer.BadParameter: For another word, naming the allowed ones.
-
-    Example:
-        >>> to_states(["running", "FAILED"])
-        [<JobState.RUNNING: 'RUNNING'>, <JobState.FAILED: 'FAILED'>]
-    """
-    found: list[JobState] = []
-    for word in words:
-        if word.lower() == "active":
-            found.extend(sorted(ACTIVE))
-        elif word.lower() == "ended":
-            found.extend(sorted(TERMINAL))
-        elif word.upper() in JobState.__members__:
-            found.append(JobState[word.upper()])
-        else:
-            allowed = ", ".join([*(state.value for state in JobState), *GROUPS])
-            raise typer.BadParameter(f"{word!r} is not a state; the states are {allowed}")
-    return list(dict.fromkeys(found))
-
-
-def to_moment(text: str, now: dt.datetime | None = None) -> dt.datetime:
-    """A moment that has been: so long ago, or a date with or without a time, which is local unless it says.
-
-    Raises:
-        typer.BadParameter: For anything else, saying what is allowed.
-
-    Example:
-        >>> to_moment("2h", dt.datetime(2026, 5, 1, 12, tzinfo=dt.timezone.utc)).isoformat()
-        '2026-05-01T10:00:00+00:00'
-    """
-    from hpcjobs.models import parse_duration
-
-    try:
-        return (now or dt.datetime.now(dt.timezone.utc)) - parse_duration(text)
-    except (ValueError, OverflowError):
-        pass
-    moment = to_date(text)
-    if moment is None:
-        raise typer.BadParameter(
-            f"{text!r} is not a time; write how long ago (90s, 2h, 3d), or a date like 2026-05-01 or 2026-05-01T12:00"
-        )
-    return moment
-
-
-def to_start(text: str) -> dt.datetime:
-    """The moment that ``--start-at`` means: a date with or without a time, which is local unless it says.
-
-    Raises:
-        typer.BadParameter: For anything else, saying what is allowed.
-
-    Example:
-        >>> to_start("2026-05-01T12:00Z").isoformat()
-        '2026-05-01T12:00:00+00:00'
-    """
-    moment = to_date(text)
-    if moment is None:
-        raise typer.BadParameter(
-            f"--start-at {text!r} is not a date; write 2026-05-01 or 2026-05-01T12:00, or --start-in 2h"
-        )
-    return moment
-
-
-def to_date(text: str) -> dt.datetime | None:
-    """A date with or without a time, which is local unless it says; None where it is none.
-
-    Example:
-        >>> to_date("soon") is None
-        True
-    """
-    try:
-        # Python 3.10 does not read the "Z".
-        moment = dt.datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in {"Z", "z"} else text)
-        return moment.astimezone(dt.timezone.utc)
-    except (ValueError, OverflowError):
-        return None
+to_states = usage(texts.states)
+to_moment = usage(texts.moment)
+to_start = usage(texts.start)

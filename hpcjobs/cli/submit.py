@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import os
 import shlex
 import sys
 import uuid
@@ -13,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpcjobs.cli.completion import ENDINGS, complete_after, complete_input, complete_queue, complete_tag
+from hpcjobs import texts
+from hpcjobs.cli.completion import complete_after, complete_input, complete_queue, complete_tag
 from hpcjobs.cli.settings import PLAIN, Command, Settings
+from hpcjobs.cli.usage import usage
 from hpcjobs.lifecycle import JobState
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from hpcjobs.cli.exits import ExitCode
     from hpcjobs.client import Client
-    from hpcjobs.inputs import LocalFile
     from hpcjobs.models import JobInfo
 
 EXAMPLES = """\
@@ -380,85 +379,7 @@ def _command(words: Sequence[str], *, shell: bool | None) -> str | list[str]:
     return " ".join(words) if shell else list(words)
 
 
-def _inputs(given: Sequence[str]) -> dict[str, str]:
-    """What ``--input`` says, as names in the job's folder and paths here.
-
-    Raises:
-        InputError: A file is missing, or its name cannot be used.
-    """
-    from hpcjobs.inputs import find_inputs
-
-    found: dict[str, LocalFile] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        # A file whose own name has "=" in it is meant as it stands.
-        named = bool(equals) and not os.path.lexists(text)
-        if not text or (named and not (name and path)):
-            raise typer.BadParameter(f"--input {text!r} names no file; write PATH or NAME=PATH")
-        for file in find_inputs({name: path} if named else text):
-            other = found.setdefault(file.name, file)
-            if other.path.resolve() != file.path.resolve():
-                raise typer.BadParameter(
-                    f"--input {text!r}: there is an input named {file.name!r} already; "
-                    "write NAME=PATH to give it another name"
-                )
-    return {name: str(file.path) for name, file in found.items()}
-
-
-def to_fields(given: Sequence[str], *, what: str = "--meta") -> dict[str, Any]:
-    """What ``--meta`` says, or the arguments of a task.
-
-    Example:
-        >>> to_fields(["run=7", "note=wrong damping"])
-        {'run': 7, 'note': 'wrong damping'}
-    """
-    found: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"{what} {text!r} says nothing; write KEY=JSON, or KEY=TEXT")
-        try:
-            found[name] = json.loads(value, parse_constant=_no_number)
-        except ValueError:
-            found[name] = value
-    return found
-
-
-def _dependency(text: str) -> tuple[str, str]:
-    """What ``--after`` says: a job, and how it must have ended.
-
-    Example:
-        >>> _dependency("0b7f"), _dependency("0b7f:any")
-        (('0b7f', 'ok'), ('0b7f', 'any'))
-    """
-    job, colon, when = text.rpartition(":")
-    if not colon:
-        job, when = text, "ok"
-    if not job or when not in ENDINGS:
-        raise typer.BadParameter(f"--after {text!r} cannot be read; write ID, or ID: and one of {', '.join(ENDINGS)}")
-    return job, when
-
-
-def _no_number(word: str) -> None:
-    """JSON has no NaN and no infinity."""
-    raise ValueError(word)
-
-
-def _environment(given: Sequence[str]) -> dict[str, str]:
-    """What ``--env`` says.
-
-    Example:
-        >>> _environment(["OMP_NUM_THREADS=4", "EMPTY="])
-        {'OMP_NUM_THREADS': '4', 'EMPTY': ''}
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not name:
-            raise typer.BadParameter(f"--env {text!r} names no variable; write NAME=VALUE, or NAME to pass yours on")
-        if not equals:
-            if name not in os.environ:
-                raise typer.BadParameter(f"--env {name}: this shell has no such variable; write {name}=VALUE")
-            value = os.environ[name]
-        found[name] = value
-    return found
+_inputs = usage(texts.inputs)
+to_fields = usage(texts.fields)
+_dependency = usage(texts.dependency)
+_environment = usage(texts.environment)

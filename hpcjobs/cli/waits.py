@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hpcjobs import lines, waiting
+from hpcjobs import lines, texts, waiting
 from hpcjobs.cli import output
 from hpcjobs.cli.exits import ExitCode
+from hpcjobs.cli.usage import usage
 from hpcjobs.lifecycle import JobState
 
 if TYPE_CHECKING:
@@ -30,24 +31,7 @@ def session_of(client: Client) -> Session:
     return client._session  # noqa: SLF001
 
 
-def seconds(text: str | None) -> float | None:
-    """The length of time that ``--timeout`` or ``--confirm`` means, in seconds.
-
-    Raises:
-        typer.BadParameter: If it is none, saying what is allowed.
-
-    Example:
-        >>> seconds("1m30s")
-        90.0
-    """
-    from hpcjobs.models import parse_duration
-
-    if text is None:
-        return None
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+seconds = usage(texts.seconds)
 
 
 def look(client: Client, ids: Sequence[str]) -> tuple[list[JobInfo], list[str]]:

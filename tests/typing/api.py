@@ -29,6 +29,7 @@ from hpcjobs import (
     as_completed,
     connect,
     connect_async,
+    track,
 )
 
 
@@ -87,6 +88,9 @@ def sync(client: Client, spec: JobSpec) -> None:
     assert_type(client.submit(lambda: 3, python=["srun", "python3"]).result(), int)
     assert_type(client.submit(task="fit", args={"n": 1}, cores=2).result(), Any)
     assert_type(as_completed([client.submit(half, 1)], timeout=3), Iterator[Job[float]])
+    assert_type(track(client.submit(half, 1), 3, progress=False), Iterator[JobInfo])
+    assert_type(track([client.submit(half, 1)]), Iterator[Job[float]])
+    assert_type(track(client.map(half, [1])), Iterator[Job[float]])
     client.cancel(client.submit(half, 1))
     assert_type(client.map(half, [1], cores=2), JobArray[float])
     assert_type(client.map(half, [1]).results(timeout=3), Iterator[float])
@@ -131,5 +135,7 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
     assert_type(await (await client.submit(later, 1)).result(), bytes)
     assert_type((await client.map(later, [1])).results(), AsyncIterator[bytes])
     assert_type(as_completed([await client.submit(half, 1)]), AsyncIterator[AsyncJob[float]])
+    assert_type(track(await client.submit(half, 1)), AsyncIterator[JobInfo])
+    assert_type(track(await client.map(half, [1])), AsyncIterator[AsyncJob[float]])
     async with client as entered:
         assert_type(entered, AsyncClient)

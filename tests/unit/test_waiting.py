@@ -39,7 +39,7 @@ def test_each_job_is_handed_out_once_as_it_ends() -> None:
     """Those that had ended come first; one that runs again is not waited for a second time."""
     learnt: list[JobInfo] = []
     jobs = {"a": None, "b": info("b", JobState.FAILED, 1), "c": None}
-    wait: Any = until_ended(jobs, timeout=None, display=lambda _: Silent(), learn=learnt.append, each=True)
+    wait: Any = until_ended(jobs, timeout=None, display=lambda _: Silent(), learn=learnt.append, hand_out="ends")
     assert next(wait).item.id == "b"
     next(wait)
     assert wait.send(news(info("c", JobState.FINISHED, 1), info("a", JobState.RUNNING, 1))).item.id == "c"
