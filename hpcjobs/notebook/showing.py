@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Output:
         self._main: Any = None
         self._line: Any = None
         self._last_line = ""
+        self._lock = threading.Lock()
+        """Held while something is replaced: what the drawing thread was about to say is not said after the end."""
         self.cell = cell()
 
     @property
@@ -53,21 +56,24 @@ class Output:
 
     def say(self, line: str, line_text: str) -> None:
         """Replace the line below, if it says something else."""
-        if self._line is not None and line != self._last_line:
-            self._last_line = line
-            _update(self._line, {"text/html": line, "text/plain": line_text})
+        with self._lock:
+            if self._line is not None and line != self._last_line:
+                self._last_line = line
+                _update(self._line, {"text/html": line, "text/plain": line_text})
 
     def keep(self, html: str, plain: str) -> None:
         """Replace what stands beside the widget."""
-        if self._main is not None:
-            _update(self._main, self._bundle(html, plain))
+        with self._lock:
+            if self._main is not None:
+                _update(self._main, self._bundle(html, plain))
 
     def freeze(self, html: str, plain: str) -> None:
         """Put HTML in the widget's place; the widget is gone then."""
-        if self._main is not None:
-            _update(self._main, {"text/html": html, "text/plain": plain})
-            _update(self._line, {"text/html": "", "text/plain": ""})
-            self._main = self._line = None
+        with self._lock:
+            if self._main is not None:
+                _update(self._main, {"text/html": html, "text/plain": plain})
+                _update(self._line, {"text/html": "", "text/plain": ""})
+                self._main = self._line = None
         close(self._widget)
 
     def _bundle(self, html: str, plain: str) -> Mapping[str, Any]:
