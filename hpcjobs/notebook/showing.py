@@ -27,12 +27,18 @@ class Output:
 
     def __init__(self, widget: Any) -> None:
         self._widget = widget
+        in_order(widget)
         self._main: Any = None
         self._line: Any = None
         self._last_line = ""
         self._lock = threading.Lock()
         """Held while something is replaced: what the drawing thread was about to say is not said after the end."""
         self.cell = cell()
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is in the notebook, and alive."""
+        return self._main is not None
 
     def show(self, html: str, plain: str, line: str, line_text: str) -> None:
         """Show the widget in the cell that runs.
@@ -73,6 +79,19 @@ class Output:
     def _bundle(self, html: str, plain: str) -> Mapping[str, Any]:
         view = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
         return {WIDGET: view, "text/html": html, "text/plain": plain}
+
+
+def in_order(widget: Any) -> None:
+    """Let what a person does to a widget and to those in it reach the kernel one after the other, as it was done.
+
+    ipykernel 7.4 hands each widget's messages to the thread that has last told the page something about it, so that a
+    click may overtake the text that was typed before it. Older ones leave them all to the one that the page names.
+    """
+    comm: Any = getattr(widget, "comm", None)
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda _, named: named  # noqa: SLF001 - there is no other way to say it
+    for child in getattr(widget, "children", ()):
+        in_order(child)
 
 
 def close(widget: Any) -> None:
