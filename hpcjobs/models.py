@@ -680,6 +680,15 @@ class JobFilter(_Asked):
         """Whether it has no condition, so that all jobs are meant."""
         return not self.model_dump(exclude_defaults=True)
 
+    # of two validators that come before, the one that is written last comes first
+    @field_validator("state", mode="before")
+    @classmethod
+    def _groups(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        found = [sorted(GROUPS[word]) if isinstance(word, str) and word in GROUPS else [word] for word in value]
+        return [state for group in found for state in group]
+
     @field_validator("state", "tag", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
@@ -688,14 +697,6 @@ class JobFilter(_Asked):
         if isinstance(value, str):
             return [value]
         return list(value) if isinstance(value, Iterable) else value
-
-    @field_validator("state", mode="before")
-    @classmethod
-    def _groups(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        found = [sorted(GROUPS[word]) if isinstance(word, str) and word in GROUPS else [word] for word in value]
-        return [state for group in found for state in group]
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobFilter:

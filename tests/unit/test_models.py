@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcjobs.errors import InvalidSpec
+from hpcjobs.lifecycle import ACTIVE
 from hpcjobs.models import JobFilter, JobSpec, Resources
 
 
@@ -27,3 +28,8 @@ def test_a_condition_that_is_none_is_a_problem_of_that_field(name, value):
     with pytest.raises(InvalidSpec) as caught:
         JobFilter.parse({name: value})
     assert {field.partition(".")[0] for field, _ in caught.value.problems} == {name}
+
+
+@pytest.mark.parametrize("asked", ["active", ["active"], ("active", "active")])
+def test_a_group_of_states_may_be_asked_for_alone_or_in_a_list(asked: object) -> None:
+    assert set(JobFilter(state=asked).state) == ACTIVE
