@@ -24,7 +24,7 @@ SHOWN = {"running-light": "card", "asking-dark": "card-asking", "failed-light": 
 
 STEPS = "for i in $(seq 500); do echo step $i of 500; sleep 0.1; done"
 CELLS = (
-    "from hpcjobs import Client; client = Client()",
+    "from hpcjobs import Client; client = Client()\nimport hpcjobs.notebook.table as t; t.PAGE = 8  # small pictures",
     f"spectrum = client.submit({STEPS!r}, name='spectrum', tags=['damping 5%']); spectrum",
     "client.submit('python3 -m fit record.csv', name='fit', start_in='2h')",
     "fine = client.submit('for f in a b c; do seq 999 > $f.csv; done; echo 3 files written', name='records'); fine",
