@@ -103,10 +103,12 @@ def row(info: JobInfo, outcome: str) -> str:
     last = " · ".join(part for part in (lines.details(info), told) if part)
     parts = [
         _cell(markup.state(info), "0 0 8.5em"),
-        _cell(f"{markup.bar_of(info)} {markup.escaped(last)}", "1 1 17em"),
+        _cell(f"{markup.bar_of(info)} {markup.escaped(last)}", "1 0 19em"),
         _cell(markup.identity(info) if info.name else "", "0 1 19em"),
     ]
-    return f'<div style="display:flex;align-items:center;white-space:nowrap;width:0;min-width:100%">{"".join(parts)}</div>'
+    # as wide as there is room, whatever is in it
+    style = "display:flex;align-items:center;white-space:nowrap;width:0;min-width:100%"
+    return f'<div style="{style}">{"".join(parts)}</div>'
 
 
 def _cell(inner: str, flex: str) -> str:

@@ -76,9 +76,9 @@ def in_order(widget: Any) -> None:
     ipykernel 7.4 hands each widget's messages to the thread that has last told the page something about it, so that a
     click may overtake the text that was typed before it. Older ones leave them all to the one that the page names.
     """
-    comm = getattr(widget, "comm", None)
+    comm: Any = getattr(widget, "comm", None)
     if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, named: named  # noqa: SLF001 - there is no other way to say it
+        comm._reply_subshell_for = lambda _, named: named  # noqa: SLF001 - there is no other way to say it
     for child in getattr(widget, "children", ()):
         in_order(child)
 

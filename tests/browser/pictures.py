@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.benchmarks.bench import Bench
 from tests.browser.conftest import FLAGS, NAMES
-from tests.browser.jupyter import Notebook, running_jupyter
+from tests.browser.jupyter import THEMES, Notebook, running_jupyter
 
 STATIC = Path(__file__).parents[2] / "docs" / "_static"
 
@@ -30,8 +31,8 @@ CELLS = (
     "fine = client.submit('for f in a b c; do seq 999 > $f.csv; done; echo 3 files written', name='records'); fine",
     "bad = client.submit('echo reading record.csv; echo \"ValueError: no damping given\"; exit 3', name='psa'); bad",
     "client.submit(\"trap 'sleep 9; exit 1' TERM; echo saving takes a while; sleep 99 & wait\", name='model')",
-    "body = 'for i in $(seq 20); do echo $((i * 5))%; sleep 0.2; done; [ {index} != 3 ]'\n"
-    "sweep = client.submit_array(body, array=60, name='sweep'); sweep",
+    """body = 'for i in $(seq 20); do echo $((i * 5))%; sleep 0.2; done; [ {index} != 3 ]'
+sweep = client.submit_array(body, array=60, name='sweep'); sweep""",
 )
 
 
@@ -41,18 +42,22 @@ def main() -> None:
     parser.add_argument("--all", type=Path, metavar="FOLDER", help="take every state, into this folder")
     asked = parser.parse_args()
     program = next(filter(None, map(shutil.which, NAMES)))
-    with Bench() as bench, bench.service(cores=6, workers=1) as service, tempfile.TemporaryDirectory() as root:
-        with running_jupyter(Path(root)) as jupyter, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
-            environ = {name: text for name, text in service.environ().items() if name.startswith("HPCJOBS_")}
-            kernel = jupyter.kernel("python", environ)
-            jupyter.write("jobs.ipynb", CELLS, kernel=kernel)
-            notebook = Notebook(jupyter, browser, "jobs.ipynb", "lab", viewport={"width": 1150, "height": 1000})
-            take = Camera(notebook, asked.all)
-            _cards(notebook, take)
-            _table(notebook, take)
-            notebook.close()
-            browser.close()
+    with (
+        Bench() as bench,
+        bench.service(cores=6, workers=1) as service,
+        tempfile.TemporaryDirectory() as root,
+        running_jupyter(Path(root)) as jupyter,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
+        environ = {name: text for name, text in service.environ().items() if name.startswith("HPCJOBS_")}
+        jupyter.write("jobs.ipynb", CELLS, kernel=jupyter.kernel("python", environ))
+        notebook = Notebook(jupyter, browser, "jobs.ipynb", "lab", viewport={"width": 1150, "height": 1000})
+        take = Camera(notebook, asked.all)
+        _cards(notebook, take)
+        _table(notebook, take)
+        notebook.close()
+        browser.close()
 
 
 class Camera:
@@ -64,16 +69,16 @@ class Camera:
 
     def __call__(self, name: str, index: int) -> None:
         """Take the view in one cell's output."""
-        for theme in ("light", "dark"):
+        for theme in THEMES:
             called = f"{name}-{theme}"
             if self._folder is None and called not in SHOWN:
                 continue
             path = STATIC / f"{SHOWN[called]}.png" if self._folder is None else self._folder / f"{called}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._notebook.theme(theme)  # type: ignore[arg-type]
+            self._notebook.theme(theme)
             self._notebook.page.mouse.move(0, 0)
             self._notebook.output(index).locator(".widget-vbox").first.screenshot(path=path, animations="disabled")
-            print(path, f"{path.stat().st_size:,} bytes")
+            sys.stdout.write(f"{path} {path.stat().st_size:,} bytes\n")
 
 
 def _cards(notebook: Notebook, take: Camera) -> None:

@@ -218,7 +218,9 @@ def test_retry_is_followed_and_files_come_down(
     open_notebook: OpenNotebook, jupyter: Jupyter, shared_client: Client, tmp_path: Path
 ) -> None:
     """The card of a failed job goes on with its next attempt; its files can be listed, fetched and saved."""
-    command = f"echo attempt; [ -e {tmp_path}/again ] || exit 3; mkdir deep; printf 'a,b\\n1,2\\n' > 'deep/result ü.csv'"
+    command = (
+        f"echo attempt; [ -e {tmp_path}/again ] || exit 3; mkdir deep; printf 'a,b\\n1,2\\n' > 'deep/result ü.csv'"
+    )
     notebook = open_notebook([BEGIN, f"job = submit('fit', {command!r}); job", "print(job.refresh().attempt)"])
     notebook.run_all()
     expect(status(notebook, 1)).to_contain_text("FAILED")
