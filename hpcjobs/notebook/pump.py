@@ -29,6 +29,9 @@ logger = logging.getLogger("hpcjobs")
 AT_ONCE = frozenset({"comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_info_request"})
 """The messages that do not wait for the end of the cell."""
 
+HEARD = 0.25
+"""Seconds after which an interrupt is heard by a cell that awaits, at most."""
+
 _pump: Pump | None = None
 """The one that is in place; it is touched in the main thread alone."""
 
@@ -126,13 +129,18 @@ class Pump:
         self._parent()
         self._depth = 0
         self._going: set[asyncio.Future[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._stream.on_recv(self._receive, copy=False)
+        with contextlib.suppress(RuntimeError):  # no loop: nobody awaits
+            self._turn(asyncio.get_running_loop())
 
     def rest(self, *, for_good: bool) -> None:
         """End a wait: give the messages back to the kernel once it was the last one.
 
         In either case the stream looks for what came meanwhile: it had been woken for it, but a step took the waking.
         """
+        if for_good and self._timer is not None:
+            self._timer.cancel()
         now = self._stream._recv_callback  # noqa: SLF001
         if now == self._receive and for_good:
             now = self._original
@@ -163,30 +171,39 @@ class Pump:
         finally:
             self._depth -= 1
 
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep the loop turning: an interrupt does not wake it, and is heard at its next turn."""
+        self._timer = loop.call_later(HEARD, self._turn, loop)
+
     def _receive(self, frames: list[Any]) -> Awaitable[Any] | None:
         """Take one message, as the stream hands it over."""
         kernel = self._kernel
-        idents: Any = None
-        try:
-            idents, parts = kernel.session.feed_identities(frames, copy=False)
-            # Without the content this is only a look, and the session accepts the message once more.
-            kind = kernel.session.deserialize(parts, content=False, copy=False)["header"]["msg_type"]
-            handler = kernel.shell_handlers[kind] if kind in AT_ONCE else None
-            message = kernel.session.deserialize(parts, content=True, copy=False) if handler is not None else None
-        except Exception:  # noqa: BLE001 - what cannot be read is the kernel's business
-            handler = message = None
-        if handler is None or message is None:
+        request = self._read(frames)
+        if request is None:
             passed: Awaitable[Any] | None = self._original(frames)
             return passed
         try:
             # In a context of its own, so that the cell's stays as it is.
-            contextvars.copy_context().run(self._handle, handler, idents, message)
+            contextvars.copy_context().run(self._handle, *request)
             if self._depth:
                 # A page takes a kernel that has handled a message for an idle one, but the cell still runs.
                 kernel._publish_status("busy", "shell")  # noqa: SLF001
         except Exception as error:  # noqa: BLE001 - of this module or the kernel; callbacks' do not come so far
             _give_up(error)
         return None
+
+    def _read(self, frames: list[Any]) -> tuple[Callable[..., Any], Any, Any] | None:
+        """Who handles a message, whom it is from, and the message; None where it has to wait like any other."""
+        session = self._kernel.session
+        try:
+            idents, parts = session.feed_identities(frames, copy=False)
+            # Without the content this is only a look, and the session accepts the message once more.
+            kind = session.deserialize(parts, content=False, copy=False)["header"]["msg_type"]
+            if kind not in AT_ONCE:
+                return None
+            return self._kernel.shell_handlers[kind], idents, session.deserialize(parts, content=True, copy=False)
+        except Exception:  # noqa: BLE001 - what cannot be read is the kernel's business
+            return None
 
     def _handle(self, handler: Callable[..., Any], idents: Any, message: Any) -> None:
         """Do with one message what the kernel would do with it."""

@@ -32,6 +32,11 @@ class Output:
         self._last_line = ""
         self.cell = cell()
 
+    @property
+    def shown(self) -> bool:
+        """Whether it is in the notebook, and alive."""
+        return self._main is not None
+
     def show(self, html: str, plain: str, line: str, line_text: str) -> None:
         """Show the widget in the cell that runs.
 

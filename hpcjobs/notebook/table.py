@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from hpcjobs.sessions import AsyncSession, Session
     from hpcjobs.watching import Subscriber
 
+AT_ONCE = 0.5
+"""Seconds for which a list of jobs is waited for before it is shown without them."""
+
 PAGE = 20
 """Rows on a page."""
 
@@ -71,6 +74,7 @@ class JobTable:
         self._infos = {info.id: info for info in infos}
         self._order = {job_id: number for number, job_id in enumerate(self._infos)}
         self._loading = load is not None
+        self._loaded = threading.Event()
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._asking = ""
@@ -169,14 +173,15 @@ class JobTable:
 
     def show(self) -> None:
         """Show it in the cell that runs, and keep it up to date."""
+        if self._load is not None:
+            self._desk.order(self._fetch, self._failed)
+            self._loaded.wait(AT_ONCE)
         self._draw_widgets()
         text, html = self._static()
         self.output.show(html, text, *self._caption())
         self._captioned, self._captioned_counts = time.monotonic(), self._counted()
         if self._load is None:
             self._listen(self._infos)
-        else:
-            self._desk.order(self._fetch, self._failed)
         drawing.mark(self)
         _tables.add(self)
 
@@ -194,7 +199,9 @@ class JobTable:
                 self._infos = found
                 self._order = {job_id: number for number, job_id in enumerate(found)}
                 self._loading = False
-            drawing.mark(self, now=True)
+            self._loaded.set()
+            if self.output.shown:
+                drawing.mark(self, now=True)
         self._listen(found)
 
     def _listen(self, infos: dict[str, JobInfo]) -> None:

@@ -33,7 +33,7 @@ done = await client.wait([job, cancelled])""",
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("cells", [SYNC, ASYNC], ids=["sync", "async"])
-def test_a_notebook_keeps_one_output_per_wait_with_the_final_state(
+def test_a_notebook_keeps_the_final_state_of_each_wait(
     service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cells: tuple[str, ...]
 ) -> None:
     """As HTML and as text, with whatever a job says escaped; nothing goes to stderr."""
@@ -44,13 +44,15 @@ def test_a_notebook_keeps_one_output_per_wait_with_the_final_state(
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
     submitted, waited, shown, both = (cell.outputs for cell in notebook.cells)
     assert not submitted
-    (output,) = waited
+    output, line = waited
+    assert " FINISHED" in line.data["text/plain"]
     assert output.data["text/plain"].startswith("✔ FINISHED  <b> ")
     assert "&lt;b&gt;" in output.data["text/html"]
-    (output,) = shown
+    output, line = shown
     assert "FINISHED" in output.data["text/plain"]
     assert "&lt;b&gt;" in output.data["text/html"]
-    printed, output = both
+    printed, output, line = both
+    assert "2 of 2 ended" in line.data["text/plain"]
     assert printed.name == "stdout"
     assert printed.text == "CANCELLED\n"
     lines = output.data["text/plain"].splitlines()
