@@ -15,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs notebooks bench picture pins clean
+.PHONY: help setup demo test lint docs notebooks bench picture pictures pins clean
 
 help:  ## what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ bench: $(ALL)  ## measure, and write the figures to docs/benchmarks.md
 
 picture: $(RUNTIME)  ## take the README's picture of the demo anew
 	PATH="$(abspath $(BIN)):$$PATH" script -qec "stty cols 100 rows 45; hpcjobs demo --svg docs/_static/demo.svg" /dev/null
+
+pictures: $(ALL)  ## take the pictures of cards and tables in a notebook anew; needs Chromium
+	$(BIN)/python -m tests.browser.pictures
 
 # Needs every supported interpreter: make pins PYTHONS="python3.10 python3.11 python3.12 python3.13"
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13

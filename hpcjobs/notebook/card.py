@@ -40,6 +40,8 @@ CAPTION = 30.0
 LINKED, LINKED_IN_ALL = 1 << 20, 4 << 20
 """Bytes of a file, and of all files of a card, that are put into links for the browser."""
 
+ASKED = "it was asked to stop"
+
 
 class JobCard:
     """A live card.
@@ -388,7 +390,7 @@ class JobCard:
         elif info.terminal and self._cancelled_here:  # what was said before is past
             if info.state is not JobState.CANCELLED:
                 note += faces.note("it ended by itself before it could be stopped")
-        elif self._said:
+        elif self._said and not (self._said == ASKED and info.cancel_requested):  # which the card says anyway
             note += faces.note(self._said, bad=self._bad)
         _set(self._note, note)
         _set(self._list, "" if self._files is None else faces.files(self._files, self._links))
@@ -431,7 +433,7 @@ def _words(result: CancelResult) -> str:
     if result.outcome is CancelOutcome.ALREADY_TERMINAL:
         return "it had already ended; nothing was cancelled"
     if result.outcome is CancelOutcome.CANCEL_REQUESTED:
-        return "it was asked to stop"
+        return ASKED
     return str(result)
 
 

@@ -102,13 +102,16 @@ def row(info: JobInfo, outcome: str) -> str:
     told = "" if info.state is JobState.CANCELLED and outcome in _PAST else outcome
     last = " · ".join(part for part in (lines.details(info), told) if part)
     parts = [
-        _cell(markup.state(info), "9.5em"),
-        _cell(markup.identity(info) if info.name else "", "20em"),
-        f'{markup.bar_of(info)}<span style="margin-left:0.4em">{markup.escaped(last)}</span>',
+        _cell(markup.state(info), "0 0 8.5em"),
+        _cell(f"{markup.bar_of(info)} {markup.escaped(last)}", "1 0 19em"),
+        _cell(markup.identity(info) if info.name else "", "0 1 19em"),
     ]
-    return f'<div style="display:flex;align-items:center;white-space:nowrap">{"".join(parts)}</div>'
+    # as wide as there is room, whatever is in it
+    style = "display:flex;align-items:center;white-space:nowrap;width:0;min-width:100%"
+    return f'<div style="{style}">{"".join(parts)}</div>'
 
 
-def _cell(inner: str, width: str) -> str:
-    style = f"display:inline-block;width:{width};flex:none;overflow:hidden;text-overflow:ellipsis"
+def _cell(inner: str, flex: str) -> str:
+    """A part of a row; as wide as those above and below, so that they stand in columns."""
+    style = f"flex:{flex};min-width:0;overflow:hidden;text-overflow:ellipsis"
     return f'<span style="{style}">{inner}</span>'

@@ -119,12 +119,13 @@ class JobTable:
         for control in (self._filter, self._state, self._sort):
             control.observe(lambda _: self._turn(0), "value")
         row_layout = widgets.Layout(margin="0", align_items="center", overflow="hidden")
-        check_layout = widgets.Layout(width="15em", margin="0", overflow="hidden")
+        check_layout = widgets.Layout(width="12em", flex="none", margin="0", overflow="hidden")
+        cell_layout = widgets.Layout(width="auto", flex="1 1 auto", min_width="0", margin="0", overflow="hidden")
         check_style = {"description_width": "0"}
         self._checks = [
             widgets.Checkbox(indent=False, layout=check_layout, style=check_style, description="") for _ in range(PAGE)
         ]
-        self._cells = [widgets.HTML(layout=plain) for _ in range(PAGE)]
+        self._cells = [widgets.HTML(layout=cell_layout) for _ in range(PAGE)]
         self._row_ids: list[str | None] = [None] * PAGE
         for number, check in enumerate(self._checks):
             check.observe(lambda change, number=number: self._checked(number, change["new"]), "value")

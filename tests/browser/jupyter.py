@@ -37,7 +37,7 @@ PATIENCE = 30.0
 
 PATHS: dict[FrontEnd, str] = {"lab": "/lab/tree/{name}", "notebook": "/notebooks/{name}"}
 
-THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+THEMES: dict[Literal["light", "dark"], str] = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 # What the page is asked; ``w`` is the open notebook.
 WIDGET = "const w = window.jupyterapp && window.jupyterapp.shell.currentWidget;"
