@@ -35,7 +35,11 @@ WIDGETS = "application/vnd.jupyter.widget"
 CELL_SECONDS = 120
 
 END = """
+import time
 from hpcjobs.notebook import card, table
+end = time.monotonic() + 10
+while any(view._loading for view in table._tables) and time.monotonic() < end:
+    time.sleep(0.05)
 card.close_all()
 table.close_all()
 """

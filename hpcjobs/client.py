@@ -329,7 +329,8 @@ class Client(_Client[Session]):
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
-            state: One or more states.
+            state: One or more states; ``"active"`` stands for those of jobs that have not ended, ``"ended"`` for the
+                others.
             tag: One or more tags; a job has all of them.
             name: The whole name; ``*`` stands for anything.
             queue: The queue.
@@ -1106,7 +1107,8 @@ class AsyncClient(_Client[AsyncSession]):
         """The jobs, newest first, fetched page by page as they are asked for.
 
         Args:
-            state: One or more states.
+            state: One or more states; ``"active"`` stands for those of jobs that have not ended, ``"ended"`` for the
+                others.
             tag: One or more tags; a job has all of them.
             name: The whole name; ``*`` stands for anything.
             queue: The queue.

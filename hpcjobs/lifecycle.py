@@ -109,6 +109,9 @@ NOT_STARTED: frozenset[JobState] = frozenset({JobState.PENDING, JobState.QUEUED}
 ACTIVE: frozenset[JobState] = frozenset(JobState) - TERMINAL
 """The states from which a job can still change by itself."""
 
+GROUPS: Mapping[str, frozenset[JobState]] = MappingProxyType({"active": ACTIVE, "ended": TERMINAL})
+"""Words that stand for several states where one looks for jobs."""
+
 ALLOWED: Mapping[Action, frozenset[JobState]] = MappingProxyType(
     {
         Action.CANCEL: ACTIVE,

@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from hpcjobs.errors import InvalidSpec
-from hpcjobs.lifecycle import JobState, to_state
+from hpcjobs.lifecycle import GROUPS, JobState, to_state
 from hpcjobs.wording import size
 
 MAX_REASON = 1024
@@ -664,6 +664,7 @@ class JobFilter(_Asked):
     """Which jobs are meant; every condition that is given must hold."""
 
     state: list[JobState] = Field(default_factory=list)
+    """One of them; ``"active"`` and ``"ended"`` stand for all of which that is so."""
     tag: list[str] = Field(default_factory=list)
     """The job has all of them."""
     name: str | None = None
@@ -687,6 +688,14 @@ class JobFilter(_Asked):
         if isinstance(value, str):
             return [value]
         return list(value) if isinstance(value, Iterable) else value
+
+    @field_validator("state", mode="before")
+    @classmethod
+    def _groups(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        found = [sorted(GROUPS[word]) if isinstance(word, str) and word in GROUPS else [word] for word in value]
+        return [state for group in found for state in group]
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobFilter:

@@ -8,13 +8,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcjobs.lifecycle import ACTIVE, TERMINAL, JobState
+from hpcjobs.lifecycle import GROUPS, JobState
 
 if TYPE_CHECKING:
     from hpcjobs.inputs import LocalFile
-
-GROUPS = {"active": "every state of a job that has not ended", "ended": "every state of a job that has ended"}
-"""Words that stand for several states."""
 
 ENDINGS = {"ok": "it must end well", "any": "however it ends", "failed": "it must not end well"}
 """How a job that is waited for must have ended."""
@@ -36,10 +33,8 @@ def states(words: Sequence[str]) -> list[JobState]:
     """
     found: list[JobState] = []
     for word in words:
-        if word.lower() == "active":
-            found.extend(sorted(ACTIVE))
-        elif word.lower() == "ended":
-            found.extend(sorted(TERMINAL))
+        if word.lower() in GROUPS:
+            found.extend(sorted(GROUPS[word.lower()]))
         elif word.upper() in JobState.__members__:
             found.append(JobState[word.upper()])
         else:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hpcjobs.lifecycle import JobState
-from hpcjobs.texts import ENDINGS, GROUPS
+from hpcjobs.lifecycle import GROUPS, JobState
+from hpcjobs.texts import ENDINGS
 
 if TYPE_CHECKING:
     from hpcjobs.client import Client
@@ -25,7 +25,7 @@ COMPLETION_TIMEOUT = 1.0
 def complete_state(incomplete: str) -> list[tuple[str, str]]:
     """The states, and the words for several of them."""
     states = [(state.value, "") for state in JobState if state is not JobState.UNKNOWN]
-    choices = [*states, *GROUPS.items()]
+    choices = [*states, *((word, f"jobs that are {word}") for word in GROUPS)]
     return [(word, text) for word, text in choices if word.lower().startswith(incomplete.lower())]
 
 

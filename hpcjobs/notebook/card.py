@@ -32,7 +32,7 @@ KEEP = 120.0
 """Seconds for which the card of a job that has ended keeps its buttons, after the end or the last click."""
 
 LAST_LINES = 3.0
-"""Seconds for which the end of a job's log is waited for, before its end goes into the notebook's file."""
+"""Seconds for which the last lines of a job's log are waited for, to go into the notebook's file."""
 
 CAPTION = 30.0
 """Seconds between two changes of the line that stays in the notebook's file, while only the progress changes."""
@@ -61,6 +61,8 @@ class JobCard:
         self._pace = Pace()
         self._tail = Tail(info.id, self._log_grew)
         self._log = ""
+        self._read_for: tuple[JobState, int] | None = None
+        """The state and the attempt at which the log was looked for last."""
         self._asking = False
         self._busy = ""
         self._said, self._bad = "", False
@@ -73,6 +75,7 @@ class JobCard:
         self._captioned_label = ""
         self._recorded = threading.Event()
         """Set while the notebook's file has the end of the job."""
+        self._filed = False
         self._over = False
         self._subscriber: Subscriber | None = None
 
@@ -93,6 +96,7 @@ class JobCard:
         self._reason = widgets.Text(
             placeholder="why? (optional)",
             description="Reason",
+            continuous_update=False,  # else the last letters may come after the click that confirms
             layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
             style={"description_width": "auto"},
         )
@@ -143,10 +147,13 @@ class JobCard:
         self._subscriber = self._desk.subscribe({self.info.id: self.info}, self._wake)
         if self._subscriber is None:
             self._outage = "the client was closed; this is what was seen last"
-        self._follow_log()
 
     def _follow_log(self) -> None:
-        """Read the log of a job that has begun."""
+        """Read the log of a job that has begun; whoever brought the news of it."""
+        now = (self.info.state, self.info.attempt)
+        if now == self._read_for:
+            return
+        self._read_for = now
         if self.info.state.not_started or not self._desk.service.capabilities.logs:
             self._desk.leave(self._tail)
         else:
@@ -310,10 +317,12 @@ class JobCard:
         if self._over:
             return math.inf
         self._hear()
+        self._follow_log()
         self._draw_widgets()
         now = time.monotonic()
         if not self.info.terminal:
             self._ended_at = math.inf
+            self._filed = False
             self._recorded.clear()
             self._say_in_the_file(now)
             begun = self.info.run_time() or self.info.queue_time()
@@ -321,18 +330,32 @@ class JobCard:
             return 1.0 if seconds < 120 else 5.0 if seconds < 3600 else 30.0
         if self._ended_at == math.inf:
             self._ended_at = now
-        if not self._recorded.is_set():
-            # with the last lines of the log, if they can be had
-            awaited = self._desk.service.capabilities.logs and not self._tail.over
-            if awaited and now - self._ended_at < LAST_LINES:
-                return 0.1
-            self.output.keep(*self._static())
-            self.output.say(faces.caption(self.info), faces.caption_text(self.info))
+        if not self._recorded.is_set() and self._record(now):
             self._recorded.set()
+        if not self._recorded.is_set():
+            return 0.1
         if now - self._ended_at >= KEEP and not self._busy:
             self.close()
             return math.inf
         return max(0.1, KEEP - (now - self._ended_at))
+
+    def _record(self, now: float) -> bool:
+        """Put the end into the notebook's file, at once, and once more with the last lines of the log.
+
+        Returns:
+            Whether nothing more is awaited.
+        """
+        awaited = (
+            self.info.state is not JobState.FINISHED  # whose log is not kept
+            and self._desk.service.capabilities.logs
+            and not self._tail.over
+            and now - self._ended_at < LAST_LINES
+        )
+        if not awaited or not self._filed:
+            self._filed = True
+            self.output.keep(*self._static())
+            self.output.say(faces.caption(self.info), faces.caption_text(self.info))
+        return not awaited
 
     def _hear(self) -> None:
         if self._subscriber is None:
@@ -342,9 +365,7 @@ class JobCard:
             before = self.info
             with self._lock:
                 self.info = waiting.merged(self.info, info)
-            if self.info.state is not before.state or self.info.attempt != before.attempt:
-                self._follow_log()
-            elif self.info.progress != before.progress:
+            if self.info.progress != before.progress:
                 self._desk.hurry(self._tail)
         self._pace.add(self.info.progress)
         for text in news.notices:

@@ -10,9 +10,9 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, context_
 
 from hpcjobs.handles import AsyncJob, Job
 from hpcjobs.job_arrays import AsyncJobArray, JobArray
-from hpcjobs.lifecycle import JobState
+from hpcjobs.lifecycle import GROUPS, JobState
 from hpcjobs.models import StderrMode
-from hpcjobs.texts import ENDINGS, GROUPS
+from hpcjobs.texts import ENDINGS
 
 HANDLES = (Job, AsyncJob, JobArray, AsyncJobArray)
 """What a variable may hold where a job is named."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,19 @@ def _time(moment: dt.datetime | None) -> float:
     return moment.timestamp() if moment is not None else 0.0
 
 
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A name such that numbers in it count as such: ``fit[2]`` comes before ``fit[10]``."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)]
+
+
 SORTS: Mapping[str, Callable[[JobInfo], Any] | None] = {
     "as listed": None,
     "newest first": lambda info: -_time(info.created_at),
     "oldest first": lambda info: _time(info.created_at),
     "failed first": lambda info: (info.state is not JobState.FAILED, info.state is not JobState.CANCELLED),
     "state": lambda info: info.state,
-    "name": lambda info: info.name or "",
+    "name": lambda info: _natural(info.name or ""),
     "progress": lambda info: -((info.progress and info.progress.fraction) or 0.0),
     "longest": lambda info: -(run.total_seconds() if (run := info.run_time()) else 0.0),
 }

@@ -21,13 +21,16 @@ from hpcjobs.notebook import faces, rows
 from hpcjobs.notebook.card import CAPTION, KEEP
 from hpcjobs.notebook.desk import desk_of
 from hpcjobs.notebook.drawing import drawing
-from hpcjobs.notebook.showing import Output, cell
+from hpcjobs.notebook.showing import Output, cell, in_order
 
 if TYPE_CHECKING:
     from hpcjobs.models import JobInfo
     from hpcjobs.protocol import Op
     from hpcjobs.sessions import AsyncSession, Session
     from hpcjobs.watching import Subscriber
+
+AT_ONCE = 0.5
+"""Seconds for which a list of jobs is waited for before it is shown without them."""
 
 PAGE = 20
 """Rows on a page."""
@@ -71,6 +74,7 @@ class JobTable:
         self._infos = {info.id: info for info in infos}
         self._order = {job_id: number for number, job_id in enumerate(self._infos)}
         self._loading = load is not None
+        self._loaded = threading.Event()
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._asking = ""
@@ -85,6 +89,8 @@ class JobTable:
         self._subscribers: list[Subscriber] = []
         self._make_widgets()
         self.output = Output(self.widget)
+        for row in self._rows:  # those that are not on the first page, too
+            in_order(row)
 
     def _make_widgets(self) -> None:
         import ipywidgets as widgets
@@ -136,6 +142,7 @@ class JobTable:
         self._reason = widgets.Text(
             placeholder="why? (optional)",
             description="Reason",
+            continuous_update=False,  # else the last letters may come after the click that confirms
             layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
             style={"description_width": "auto"},
         )
@@ -165,14 +172,15 @@ class JobTable:
 
     def show(self) -> None:
         """Show it in the cell that runs, and keep it up to date."""
+        if self._load is not None:
+            self._desk.order(self._fetch, self._failed)
+            self._loaded.wait(AT_ONCE)
         self._draw_widgets()
         text, html = self._static()
         self.output.show(html, text, *self._caption())
         self._captioned, self._captioned_counts = time.monotonic(), self._counted()
         if self._load is None:
             self._listen(self._infos)
-        else:
-            self._desk.order(self._fetch, self._failed)
         drawing.mark(self)
         _tables.add(self)
 
@@ -190,7 +198,9 @@ class JobTable:
                 self._infos = found
                 self._order = {job_id: number for number, job_id in enumerate(found)}
                 self._loading = False
-            drawing.mark(self, now=True)
+            self._loaded.set()
+            if self.output.shown:
+                drawing.mark(self, now=True)
         self._listen(found)
 
     def _listen(self, infos: dict[str, JobInfo]) -> None:

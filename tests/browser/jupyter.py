@@ -298,6 +298,13 @@ class Notebook:
         self._wait(OPEN, None, timeout=60, what="the notebook after the reload")
         self._wait(SEEN, None, timeout=60, what="the kernel after the reload")
 
+    def reopen(self) -> None:
+        """Close the page and open the notebook in a fresh one, as after a day; return when it is there."""
+        self.page.close()
+        self.page = self._context.new_page()
+        self.page.on("dialog", lambda dialog: dialog.accept())
+        self._start()
+
     def close(self) -> None:
         """Close the page."""
         with contextlib.suppress(PlaywrightError):

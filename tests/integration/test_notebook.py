@@ -33,10 +33,10 @@ done = await client.wait([job, cancelled])""",
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("cells", [SYNC, ASYNC], ids=["sync", "async"])
-def test_a_notebook_keeps_one_output_per_wait_with_the_final_state(
+def test_a_notebook_keeps_the_final_state_of_each_wait(
     service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cells: tuple[str, ...]
 ) -> None:
-    """As HTML and as text, with whatever a job says escaped; nothing goes to stderr."""
+    """As HTML and as text, with when that was seen; whatever a job says is escaped; nothing goes to stderr."""
     monkeypatch.setenv("HPCJOBS_URL", service.url)
     monkeypatch.setenv("HPCJOBS_TOKEN", service.token)
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # the kernel must not take itself for a test
@@ -44,13 +44,15 @@ def test_a_notebook_keeps_one_output_per_wait_with_the_final_state(
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
     submitted, waited, shown, both = (cell.outputs for cell in notebook.cells)
     assert not submitted
-    (output,) = waited
+    output, seen = waited
     assert output.data["text/plain"].startswith("✔ FINISHED  <b> ")
     assert "&lt;b&gt;" in output.data["text/html"]
-    (output,) = shown
+    assert ": FINISHED" in seen.data["text/plain"]
+    output, seen = shown
     assert "FINISHED" in output.data["text/plain"]
     assert "&lt;b&gt;" in output.data["text/html"]
-    printed, output = both
+    printed, output, seen = both
+    assert "2 of 2 ended" in seen.data["text/plain"]
     assert printed.name == "stdout"
     assert printed.text == "CANCELLED\n"
     lines = output.data["text/plain"].splitlines()

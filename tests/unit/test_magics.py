@@ -186,7 +186,9 @@ def test_tab_offers_options_and_values_and_nothing_else(shell: Any, text: str, w
     assert offered(shell, text) == words
 
 
-@pytest.mark.parametrize("text", ["%%job --cores 4\n--wa", "%%job --cores 4\n%jobs", "--wa", "%who --wa", "%%job"])
+@pytest.mark.parametrize(
+    "text", ["%%job --cores 4\n--wa", "%%job --cores 4\n%jobs", "%%bash\n%%job --wa", "--wa", "%who --wa", "%%job"]
+)
 def test_tab_is_left_alone_elsewhere(shell: Any, text: str) -> None:
     """In the body of the cell, and behind what is not ours."""
     assert not [word for word in offered(shell, text) if word.startswith("--")]
