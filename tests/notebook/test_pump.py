@@ -11,7 +11,7 @@ from tests.notebook.kernels import INSTALLED, VERSIONS, Kernel, install_versions
 from tests.running import Service
 
 SETUP = """
-import asyncio, contextlib, importlib.metadata, logging, os, threading
+import asyncio, contextlib, importlib.metadata, logging, os, threading, time
 import ipywidgets
 from hpcjobs import AsyncClient, Client, watching
 from hpcjobs.notebook import pump
@@ -152,10 +152,22 @@ def test_a_page_sees_that_a_kernel_whose_cell_waits_is_busy(kernel: Kernel) -> N
     assert (after.parent, after.content["execution_state"]) == (first, "busy")
 
 
-@BOTH
+RUNNING = """
+job = take(client.submit("sleep 600"))
+while str(job.refresh().state) != "RUNNING":
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["job.wait(progress=False)", "await (await aclient.job(job.id)).wait(progress=False)"],
+    ids=["wait", "await"],
+)
 def test_an_interrupt_ends_the_wait_and_leaves_the_kernel_as_it_was(kernel: Kernel, cell: str) -> None:
-    """The cells after it are not run, the job goes on, and its button works."""
+    """Also where nothing else happens; the cells after it are not run, the job goes on, and its button works."""
     stop = kernel.run("stop = button(cancel)").strip()
+    kernel.run(RUNNING)
     first, second = kernel.begin(cell), kernel.begin("order.append('second')")
     kernel.wait_printed("waiting")
     kernel.interrupt()
