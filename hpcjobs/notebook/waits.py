@@ -58,6 +58,8 @@ def display_of(jobs: Sequence[JobInfo], session: object) -> live.Display | None:
     """The display for a wait in a notebook; None where another one is better."""
     if not live.in_notebook() or not isinstance(session, (Session, AsyncSession)):
         return None
+    if all(info.terminal for info in jobs):
+        return None  # nothing is waited for: a line says how they ended
     if len(jobs) == 1:
         return CardDisplay(session, jobs[0])
     return TableDisplay(session, jobs)
