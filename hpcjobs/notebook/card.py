@@ -11,13 +11,12 @@ import math
 import mimetypes
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs import lines, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import MAX_REASON, CancelOutcome
-from hpcjobs.notebook import faces
+from hpcjobs.notebook import faces, parts
 from hpcjobs.notebook.desk import Tail, desk_of
 from hpcjobs.notebook.drawing import drawing
 from hpcjobs.notebook.pace import Pace
@@ -86,45 +85,25 @@ class JobCard:
         def html() -> Any:
             return widgets.HTML(layout={"width": "auto", "margin": "0"})
 
-        def button(text: str, clicked: Callable[[], None], style: str = "") -> Any:
-            made = widgets.Button(
-                description=text, button_style=style, layout={"width": "auto", "margin": "4px 6px 0 0"}
-            )
-            made.on_click(lambda _: clicked())
-            return made
-
         self._head, self._body, self._log_html, self._note, self._list = (html() for _ in range(5))
-        self._cancel = button(f"Cancel {name}", self._ask)
-        self._reason = widgets.Text(
-            placeholder="why? (optional)",
-            description="Reason",
-            continuous_update=False,  # else the last letters may come after the click that confirms
-            layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
-            style={"description_width": "auto"},
-        )
-        self._yes = button(f"Yes, cancel {name}", self._cancel_now, "danger")
-        self._no = button("Keep it running", self._ask_no)
-        self._retry = button(f"Run {name} again", self._retry_now)
-        self._show_files = button(f"Files of {name}", self._look_at_files)
-        self._save = button("Save files here", self._save_files)
-        for hidden in (self._yes, self._no, self._retry, self._show_files, self._save):
-            hidden.layout.display = "none"
+        self._cancel = parts.button(f"Cancel {name}", self._ask)
+        self._reason = parts.reason()
+        self._yes = parts.button(f"Yes, cancel {name}", self._cancel_now, "danger", hidden=True)
+        self._no = parts.button("Keep it running", self._ask_no, hidden=True)
+        self._retry = parts.button(f"Run {name} again", self._retry_now, hidden=True)
+        self._show_files = parts.button(f"Files of {name}", self._look_at_files, hidden=True)
+        self._save = parts.button("Save files here", self._save_files, hidden=True)
         buttons = (self._cancel, self._reason, self._yes, self._no, self._retry, self._show_files, self._save)
         self.widget = widgets.VBox(
             [
                 self._head,
                 self._body,
                 self._log_html,
-                widgets.HBox(buttons, layout={"flex_flow": "row wrap", "align_items": "center", "margin": "0"}),
+                widgets.HBox(buttons, layout=parts.LINE),
                 self._note,
                 self._list,
             ],
-            layout={
-                "border": "1px solid var(--jp-border-color2, #9e9e9e66)",
-                "padding": "6px 10px 8px 10px",
-                "max_width": "60em",
-                "margin": "2px 0",
-            },
+            layout={**parts.BOX, "max_width": "60em"},
         )
         self.output = Output(self.widget)
 
@@ -380,20 +359,20 @@ class JobCard:
 
     def _draw_widgets(self) -> None:
         info = self.info
-        _set(self._head, faces.head(info))
-        _set(self._body, faces.body(info, self._pace))
-        _set(self._log_html, faces.log(info, self._log))
+        parts.put(self._head, "value", faces.head(info))
+        parts.put(self._body, "value", faces.body(info, self._pace))
+        parts.put(self._log_html, "value", faces.log(info, self._log))
         self._draw_buttons(info)
         note = faces.note(self._outage, bad=True) if self._outage else ""
         if self._busy:
             note += faces.note(f"{self._busy} …")
         elif info.terminal and self._cancelled_here:  # what was said before is past
             if info.state is not JobState.CANCELLED:
-                note += faces.note("it ended by itself before it could be stopped")
+                note += faces.note("finished first: it ended by itself before it could be stopped")
         elif self._said and not (self._said == ASKED and info.cancel_requested):  # which the card says anyway
             note += faces.note(self._said, bad=self._bad)
-        _set(self._note, note)
-        _set(self._list, "" if self._files is None else faces.files(self._files, self._links))
+        parts.put(self._note, "value", note)
+        parts.put(self._list, "value", "" if self._files is None else faces.files(self._files, self._links))
 
     def _draw_buttons(self, info: JobInfo) -> None:
         capabilities = self._desk.service.capabilities
@@ -404,23 +383,19 @@ class JobCard:
             text = f"Cancel {faces.short(info)} again"
         else:
             text = f"Cancel {faces.short(info)}"
-        if self._cancel.description != text:
-            self._cancel.description = text
-        disabled = info.terminal or bool(self._busy)
-        if self._cancel.disabled != disabled:
-            self._cancel.disabled = disabled
+        parts.put(self._cancel, "description", text)
+        parts.put(self._cancel, "disabled", info.terminal or bool(self._busy))
         newly = asking and self._reason.layout.display == "none"
-        _shown(self._cancel, not asking)
+        parts.show(self._cancel, not asking)
         for part in (self._reason, self._yes, self._no):
-            _shown(part, asking)
+            parts.show(part, asking)
         if newly:
             self._reason.focus()
-        _shown(self._retry, info.terminal and capabilities.retry)
-        _shown(self._show_files, capabilities.files and not asking and info.started_at is not None)
-        _shown(self._save, bool(self._files))
+        parts.show(self._retry, info.terminal and capabilities.retry)
+        parts.show(self._show_files, capabilities.files and not asking and info.started_at is not None)
+        parts.show(self._save, bool(self._files))
         for part in (self._yes, self._retry, self._show_files, self._save):
-            if part.disabled != bool(self._busy):
-                part.disabled = bool(self._busy)
+            parts.put(part, "disabled", bool(self._busy))
 
     def _say_in_the_file(self, now: float) -> None:
         """Keep the line below the card fresh, for whoever opens the notebook after the kernel is gone."""
@@ -440,17 +415,6 @@ def _words(result: CancelResult) -> str:
 def _folder(info: JobInfo) -> str:
     plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in info.name or "job").strip(".-")
     return f"{plain or 'job'}-{info.id[:8]}"
-
-
-def _set(widget: Any, value: str) -> None:
-    if widget.value != value:
-        widget.value = value
-
-
-def _shown(widget: Any, yes: bool) -> None:
-    wanted = None if yes else "none"
-    if widget.layout.display != wanted:
-        widget.layout.display = wanted
 
 
 _cards: set[JobCard] = set()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hpcjobs import lines, markup, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import MAX_REASON
-from hpcjobs.notebook import faces, rows
+from hpcjobs.notebook import faces, parts, rows
 from hpcjobs.notebook.card import CAPTION, KEEP
 from hpcjobs.notebook.desk import desk_of
 from hpcjobs.notebook.drawing import drawing
@@ -37,13 +37,6 @@ PAGE = 20
 
 MOST = 10_000
 """Jobs that one view has at most."""
-
-_BOX = {
-    "border": "1px solid var(--jp-border-color2, #9e9e9e66)",
-    "padding": "6px 10px 8px 10px",
-    "max_width": "72em",
-    "margin": "2px 0",
-}
 
 
 class JobTable:
@@ -95,13 +88,6 @@ class JobTable:
     def _make_widgets(self) -> None:
         import ipywidgets as widgets
 
-        def button(text: str, clicked: Callable[[], None], style: str = "") -> Any:
-            made = widgets.Button(
-                description=text, button_style=style, layout={"width": "auto", "margin": "4px 6px 0 0"}
-            )
-            made.on_click(lambda _: clicked())
-            return made
-
         plain = widgets.Layout(width="auto", margin="0")
         self._head = widgets.HTML(layout=plain)
         self._filter = widgets.Text(
@@ -133,36 +119,27 @@ class JobTable:
             widgets.HBox([check, row], layout=row_layout) for check, row in zip(self._checks, self._cells, strict=True)
         ]
         self._grid = widgets.VBox([], layout=widgets.Layout(margin="4px 0"))
-        self._before = button("◀ Previous", lambda: self._turn(self._page - 1))
-        self._after = button("Next ▶", lambda: self._turn(self._page + 1))
+        self._before = parts.button("◀ Previous", lambda: self._turn(self._page - 1))
+        self._after = parts.button("Next ▶", lambda: self._turn(self._page + 1))
         self._where = widgets.HTML(layout=widgets.Layout(margin="4px 8px 0 0"))
-        self._all = button("Select all", self._select_all)
-        self._none = button("Select none", self._select_none)
-        self._cancel = button("Cancel selected", lambda: self._ask("cancel"))
-        self._retry = button("Run failed again", self._retry_failed)
-        self._reason = widgets.Text(
-            placeholder="why? (optional)",
-            description="Reason",
-            continuous_update=False,  # else the last letters may come after the click that confirms
-            layout={"width": "24em", "margin": "4px 6px 0 0", "display": "none"},
-            style={"description_width": "auto"},
-        )
-        self._yes = button("Yes", self._cancel_selected, "danger")
-        self._no = button("Keep them", lambda: self._ask(""))
-        for hidden in (self._yes, self._no):
-            hidden.layout.display = "none"
+        self._all = parts.button("Select all", self._select_all)
+        self._none = parts.button("Select none", self._select_none)
+        self._cancel = parts.button("Cancel selected", lambda: self._ask("cancel"))
+        self._retry = parts.button("Run failed again", self._retry_failed)
+        self._reason = parts.reason()
+        self._yes = parts.button("Yes", self._cancel_selected, "danger", hidden=True)
+        self._no = parts.button("Keep them", lambda: self._ask(""), hidden=True)
         self._note = widgets.HTML(layout=plain)
-        wrap = {"flex_flow": "row wrap", "align_items": "center", "margin": "0"}
         self.widget = widgets.VBox(
             [
                 self._head,
-                widgets.HBox([self._filter, self._state, self._sort], layout=wrap),
+                widgets.HBox([self._filter, self._state, self._sort], layout=parts.LINE),
                 self._grid,
-                widgets.HBox([self._before, self._where, self._after, self._all, self._none], layout=wrap),
-                widgets.HBox([self._cancel, self._reason, self._yes, self._no, self._retry], layout=wrap),
+                widgets.HBox([self._before, self._where, self._after, self._all, self._none], layout=parts.LINE),
+                widgets.HBox([self._cancel, self._reason, self._yes, self._no, self._retry], layout=parts.LINE),
                 self._note,
             ],
-            layout=_BOX,
+            layout={**parts.BOX, "max_width": "72em"},
         )
 
     # -- the beginning and the end -------------------------------------------------------------------------------------
@@ -391,30 +368,30 @@ class JobTable:
             self._page = min(self._page, pages - 1)
             page = matching[self._page * PAGE : (self._page + 1) * PAGE]
             selected, outcomes = set(self._selected), dict(self._outcomes)
-        _set(self._head, "value", rows.head(self._title, infos, loading=self._loading))
+        parts.put(self._head, "value", rows.head(self._title, infos, loading=self._loading))
         self._draw_rows(page, selected, outcomes)
         first = self._page * PAGE + 1 if page else 0
-        _set(
+        parts.put(
             self._where,
             "value",
             faces.note(f"{first:,} to {self._page * PAGE + len(page):,} of {len(matching):,}"),
         )
-        _set(self._before, "disabled", self._page == 0)
-        _set(self._after, "disabled", self._page >= pages - 1)
+        parts.put(self._before, "disabled", self._page == 0)
+        parts.put(self._after, "disabled", self._page >= pages - 1)
         self._draw_buttons(infos, matching, selected)
         note = faces.note(self._outage, bad=True) if self._outage else ""
         if self._busy:
             note += faces.note(f"{self._busy} …")
         elif self._said:
             note += faces.note(self._said, bad=self._bad)
-        _set(self._note, "value", note)
+        parts.put(self._note, "value", note)
 
     def _draw_rows(self, page: Sequence[JobInfo], selected: set[str], outcomes: dict[str, str]) -> None:
         for number, info in enumerate(page):
             self._row_ids[number] = info.id
-            _set(self._checks[number], "description", faces.short(info))
-            _set(self._checks[number], "value", info.id in selected)
-            _set(self._cells[number], "value", rows.row(info, outcomes.get(info.id, "")))
+            parts.put(self._checks[number], "description", faces.short(info))
+            parts.put(self._checks[number], "value", info.id in selected)
+            parts.put(self._cells[number], "value", rows.row(info, outcomes.get(info.id, "")))
         if len(self._grid.children) != len(page):
             self._grid.children = tuple(self._rows[: len(page)])
 
@@ -423,30 +400,21 @@ class JobTable:
         going = sum(not self._infos[job_id].terminal for job_id in selected if job_id in self._infos)
         failed = sum(info.state is JobState.FAILED for info in infos)
         asking = bool(self._asking) and going > 0
-        _set(self._all, "description", f"Select all {len(matching):,}")
-        _set(self._all, "disabled", not matching)
-        _set(self._none, "disabled", not selected)
-        _set(self._cancel, "description", f"Cancel selected ({going:,})" if going else "Cancel selected")
-        _set(self._cancel, "disabled", not going or bool(self._busy))
-        _set(self._yes, "description", f"Yes, cancel {going:,} job{'' if going == 1 else 's'}")
-        _set(self._retry, "description", f"Run {failed:,} failed again")
-        _set(self._retry, "disabled", bool(self._busy))
+        parts.put(self._all, "description", f"Select all {len(matching):,}")
+        parts.put(self._all, "disabled", not matching)
+        parts.put(self._none, "disabled", not selected)
+        parts.put(self._cancel, "description", f"Cancel selected ({going:,})" if going else "Cancel selected")
+        parts.put(self._cancel, "disabled", not going or bool(self._busy))
+        parts.put(self._yes, "description", f"Yes, cancel {going:,} job{'' if going == 1 else 's'}")
+        parts.put(self._retry, "description", f"Run {failed:,} failed again")
+        parts.put(self._retry, "disabled", bool(self._busy))
         newly = asking and self._reason.layout.display == "none"
-        _show(self._cancel, not asking)
+        parts.show(self._cancel, not asking)
         for part in (self._reason, self._yes, self._no):
-            _show(part, asking)
+            parts.show(part, asking)
         if newly:
             self._reason.focus()
-        _show(self._retry, failed > 0 and capabilities.retry and not asking)
-
-
-def _set(widget: Any, name: str, value: Any) -> None:
-    if getattr(widget, name) != value:
-        setattr(widget, name, value)
-
-
-def _show(widget: Any, yes: bool) -> None:
-    _set(widget.layout, "display", None if yes else "none")
+        parts.show(self._retry, failed > 0 and capabilities.retry and not asking)
 
 
 _tables: set[JobTable] = set()
