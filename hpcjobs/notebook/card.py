@@ -1,8 +1,4 @@
-"""The card of one job: what it is doing, and buttons that act on it.
-
-Nothing but the drawing thread changes the widgets. A click only leaves a note of what was clicked and goes; what is
-asked of the service is asked in a thread of its own; and the state that is shown is the service's word alone.
-"""
+"""The card of one job: what it is doing, and buttons that act on it."""
 
 from __future__ import annotations
 
@@ -17,7 +13,8 @@ from hpcjobs import lines, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import MAX_REASON, CancelOutcome
 from hpcjobs.notebook import faces, parts
-from hpcjobs.notebook.desk import Tail, desk_of
+from hpcjobs.notebook.boards import CLOSED, Board
+from hpcjobs.notebook.desk import Tail
 from hpcjobs.notebook.drawing import drawing
 from hpcjobs.notebook.pace import Pace
 from hpcjobs.notebook.showing import Output, cell
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
     from hpcjobs.models import CancelResult, JobInfo, OutputFile
     from hpcjobs.sessions import AsyncSession, Session
     from hpcjobs.watching import Subscriber
-
-KEEP = 120.0
-"""Seconds for which the card of a job that has ended keeps its buttons, after the end or the last click."""
 
 LAST_LINES = 3.0
 """Seconds for which the last lines of a job's log are waited for, to go into the notebook's file."""
@@ -42,7 +36,7 @@ LINKED, LINKED_IN_ALL = 1 << 20, 4 << 20
 ASKED = "it was asked to stop"
 
 
-class JobCard:
+class JobCard(Board):
     """A live card.
 
     Args:
@@ -55,29 +49,21 @@ class JobCard:
     def __init__(self, session: Session | AsyncSession, info: JobInfo) -> None:
         import ipywidgets as widgets
 
+        super().__init__(session)
         self.info = info
-        self._session = session  # a client lives as long as its cards
-        self._desk = desk_of(session)
-        self._lock = threading.Lock()
         self._pace = Pace()
         self._tail = Tail(info.id, self._log_grew)
         self._log = ""
         self._read_for: tuple[JobState, int] | None = None
         """The state and the attempt at which the log was looked for last."""
-        self._asking = False
-        self._busy = ""
-        self._said, self._bad = "", False
-        self._outage = ""
         self._cancelled_here = False
         self._files: list[OutputFile] | None = None
         self._links: dict[str, str] = {}
-        self._ended_at = math.inf
         self._captioned = 0.0
         self._captioned_label = ""
         self._recorded = threading.Event()
         """Set while the notebook's file has the end of the job."""
         self._filed = False
-        self._over = False
         self._subscriber: Subscriber | None = None
 
         name = faces.short(info)
@@ -127,7 +113,7 @@ class JobCard:
     def _listen(self) -> None:
         self._subscriber = self._desk.subscribe({self.info.id: self.info}, self._wake)
         if self._subscriber is None:
-            self._outage = "the client was closed; this is what was seen last"
+            self._outage = CLOSED
 
     def _follow_log(self) -> None:
         """Read the log of a job that has begun; whoever brought the news of it."""
@@ -180,44 +166,11 @@ class JobCard:
 
     # -- what is told in other threads ---------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        drawing.mark(self)
-
     def _log_grew(self, text: str) -> None:
         self._log = text
         drawing.mark(self)
 
-    def _tell(self, text: str, *, bad: bool = False) -> None:
-        with self._lock:
-            self._said, self._bad, self._busy = text, bad, ""
-            self._touched()
-        drawing.mark(self, now=True)
-
-    def _failed(self, text: str) -> None:
-        self._tell(text, bad=True)
-
-    def _touched(self) -> None:
-        if self._ended_at != math.inf:
-            self._ended_at = time.monotonic()
-
     # -- clicks --------------------------------------------------------------------------------------------------------
-
-    def _ask(self) -> None:
-        self._asking = True
-        self._said = ""
-        drawing.mark(self, now=True)
-
-    def _ask_no(self) -> None:
-        self._asking = False
-        drawing.mark(self, now=True)
-
-    def _begin(self, what: str) -> bool:
-        with self._lock:
-            if self._busy or self._over:
-                return False
-            self._busy, self._said, self._asking = what, "", False
-        drawing.mark(self, now=True)
-        return True
 
     def _cancel_now(self) -> None:
         reason = self._reason.value.strip()[:MAX_REASON] or None
@@ -315,10 +268,7 @@ class JobCard:
             self._recorded.set()
         if not self._recorded.is_set():
             return 0.1
-        if now - self._ended_at >= KEEP and not self._busy:
-            self.close()
-            return math.inf
-        return max(0.1, KEEP - (now - self._ended_at))
+        return self._rest(now)
 
     def _record(self, now: float) -> bool:
         """Put the end into the notebook's file, at once, and once more with the last lines of the log.
@@ -349,10 +299,7 @@ class JobCard:
             if self.info.progress != before.progress:
                 self._desk.hurry(self._tail)
         self._pace.add(self.info.progress)
-        for text in news.notices:
-            self._outage = "" if text.startswith("connected again") else text
-        if news.error is not None:
-            self._outage = f"no news any more: {str(news.error).splitlines()[0]}"
+        if not self._hear_of_the_connection(news):
             self._subscriber = None
         if self.info.id in news.vanished:
             self._outage = "the service no longer knows this job; this is what was seen last"
@@ -363,16 +310,16 @@ class JobCard:
         parts.put(self._body, "value", faces.body(info, self._pace))
         parts.put(self._log_html, "value", faces.log(info, self._log))
         self._draw_buttons(info)
-        note = faces.note(self._outage, bad=True) if self._outage else ""
-        if self._busy:
-            note += faces.note(f"{self._busy} …")
-        elif info.terminal and self._cancelled_here:  # what was said before is past
-            if info.state is not JobState.CANCELLED:
-                note += faces.note("finished first: it ended by itself before it could be stopped")
-        elif self._said and not (self._said == ASKED and info.cancel_requested):  # which the card says anyway
-            note += faces.note(self._said, bad=self._bad)
-        parts.put(self._note, "value", note)
+        parts.put(self._note, "value", self._notes(self._last_word()))
         parts.put(self._list, "value", "" if self._files is None else faces.files(self._files, self._links))
+
+    def _last_word(self) -> str:
+        """What came of the last click, as long as the card does not say it anyway."""
+        info = self.info
+        if info.terminal and self._cancelled_here:  # what was said before is past
+            early = info.state is not JobState.CANCELLED
+            return "finished first: it ended by itself before it could be stopped" if early else ""
+        return "" if self._said == ASKED and info.cancel_requested else self._said
 
     def _draw_buttons(self, info: JobInfo) -> None:
         capabilities = self._desk.service.capabilities

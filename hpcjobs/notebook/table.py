@@ -18,8 +18,8 @@ from hpcjobs import lines, markup, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import MAX_REASON
 from hpcjobs.notebook import faces, parts, rows
-from hpcjobs.notebook.card import CAPTION, KEEP
-from hpcjobs.notebook.desk import desk_of
+from hpcjobs.notebook.boards import CLOSED, Board
+from hpcjobs.notebook.card import CAPTION
 from hpcjobs.notebook.drawing import drawing
 from hpcjobs.notebook.showing import Output, cell, in_order
 
@@ -39,7 +39,7 @@ MOST = 10_000
 """Jobs that one view has at most."""
 
 
-class JobTable:
+class JobTable(Board):
     """A live table.
 
     Args:
@@ -59,26 +59,18 @@ class JobTable:
         title: str = "jobs",
         load: Callable[[], Op[Any]] | None = None,
     ) -> None:
-        self._session = session  # a client lives as long as its views
-        self._desk = desk_of(session)
+        super().__init__(session)
         self._title = title
         self._load = load
-        self._lock = threading.Lock()
         self._infos = {info.id: info for info in infos}
         self._order = {job_id: number for number, job_id in enumerate(self._infos)}
         self._loading = load is not None
         self._loaded = threading.Event()
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
-        self._asking = ""
-        self._busy = ""
-        self._said, self._bad = "", False
-        self._outage = ""
         self._page = 0
-        self._ended_at = math.inf
         self._captioned, self._captioned_counts = 0.0, ""
         self._kept = False
-        self._over = False
         self._subscribers: list[Subscriber] = []
         self._make_widgets()
         self.output = Output(self.widget)
@@ -124,11 +116,11 @@ class JobTable:
         self._where = widgets.HTML(layout=widgets.Layout(margin="4px 8px 0 0"))
         self._all = parts.button("Select all", self._select_all)
         self._none = parts.button("Select none", self._select_none)
-        self._cancel = parts.button("Cancel selected", lambda: self._ask("cancel"))
+        self._cancel = parts.button("Cancel selected", self._ask)
         self._retry = parts.button("Run failed again", self._retry_failed)
         self._reason = parts.reason()
         self._yes = parts.button("Yes", self._cancel_selected, "danger", hidden=True)
-        self._no = parts.button("Keep them", lambda: self._ask(""), hidden=True)
+        self._no = parts.button("Keep them", self._ask_no, hidden=True)
         self._note = widgets.HTML(layout=plain)
         self.widget = widgets.VBox(
             [
@@ -186,7 +178,7 @@ class JobTable:
             return
         subscriber = self._desk.subscribe(dict(infos), self._wake)
         if subscriber is None:
-            self._outage = "the client was closed; this is what was seen last"
+            self._outage = CLOSED
         else:
             self._subscribers.append(subscriber)
 
@@ -226,21 +218,6 @@ class JobTable:
         infos = list(self._infos.values())
         return lines.counts(infos) if infos else ""
 
-    # -- what is told in other threads ---------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        drawing.mark(self)
-
-    def _tell(self, text: str, *, bad: bool = False) -> None:
-        with self._lock:
-            self._said, self._bad, self._busy = text, bad, ""
-            if self._ended_at != math.inf:
-                self._ended_at = time.monotonic()
-        drawing.mark(self, now=True)
-
-    def _failed(self, text: str) -> None:
-        self._tell(text, bad=True)
-
     # -- clicks --------------------------------------------------------------------------------------------------------
 
     def _turn(self, page: int) -> None:
@@ -265,19 +242,6 @@ class JobTable:
             self._selected = set()
         drawing.mark(self, now=True)
 
-    def _ask(self, what: str) -> None:
-        self._asking = what
-        self._said = ""
-        drawing.mark(self, now=True)
-
-    def _begin(self, what: str) -> bool:
-        with self._lock:
-            if self._busy or self._over:
-                return False
-            self._busy, self._said, self._asking = what, "", ""
-        drawing.mark(self, now=True)
-        return True
-
     def _cancel_selected(self) -> None:
         ids = [job_id for job_id in self._infos if job_id in self._selected]
         reason = self._reason.value.strip()[:MAX_REASON] or None
@@ -287,12 +251,11 @@ class JobTable:
         def work() -> None:
             op = operations.cancel_many(self._desk.service, ids, reason=reason, abort=True, delete=False)
             results = self._desk.run(op)
-            words = Counter(str(result.outcome).replace("_", " ").lower() for result in results)
+            outcomes = {result.job_id: _word(result.outcome) for result in results}
             with self._lock:
-                for result in results:
-                    self._outcomes[result.job_id] = str(result.outcome).replace("_", " ").lower()
-                self._selected -= {result.job_id for result in results}
-            self._tell(" · ".join(f"{count:,} {word}" for word, count in words.items()))
+                self._outcomes.update(outcomes)
+                self._selected -= outcomes.keys()
+            self._tell(_summed(outcomes.values()))
 
         self._desk.order(work, self._failed)
 
@@ -303,11 +266,10 @@ class JobTable:
 
         def work() -> None:
             results = self._desk.run(operations.retry_many(self._desk.service, ids))
-            words = Counter(str(result.outcome).replace("_", " ").lower() for result in results)
             with self._lock:
                 for job_id in ids:
                     self._outcomes.pop(job_id, None)
-            self._tell(" · ".join(f"{count:,} {word}" for word, count in words.items()))
+            self._tell(_summed(_word(result.outcome) for result in results))
 
         self._desk.order(work, self._failed)
 
@@ -335,10 +297,7 @@ class JobTable:
             text, html = self._static()
             self.output.keep(html, text)
             self.output.say(*self._caption())
-        if now - self._ended_at >= KEEP and not self._busy:
-            self.close()
-            return math.inf
-        return max(0.1, KEEP - (now - self._ended_at))
+        return self._rest(now)
 
     def _hear(self) -> None:
         for subscriber in list(self._subscribers):
@@ -349,10 +308,7 @@ class JobTable:
                         self._infos[info.id] = waiting.merged(self._infos[info.id], info)
                 for job_id in news.vanished:
                     self._outcomes[job_id] = "no longer known"
-            for text in news.notices:
-                self._outage = "" if text.startswith("connected again") else text
-            if news.error is not None:
-                self._outage = f"no news any more: {str(news.error).splitlines()[0]}"
+            if not self._hear_of_the_connection(news):
                 self._subscribers.remove(subscriber)
 
     def _matching(self) -> list[JobInfo]:
@@ -379,12 +335,7 @@ class JobTable:
         parts.put(self._before, "disabled", self._page == 0)
         parts.put(self._after, "disabled", self._page >= pages - 1)
         self._draw_buttons(infos, matching, selected)
-        note = faces.note(self._outage, bad=True) if self._outage else ""
-        if self._busy:
-            note += faces.note(f"{self._busy} …")
-        elif self._said:
-            note += faces.note(self._said, bad=self._bad)
-        parts.put(self._note, "value", note)
+        parts.put(self._note, "value", self._notes(self._said))
 
     def _draw_rows(self, page: Sequence[JobInfo], selected: set[str], outcomes: dict[str, str]) -> None:
         for number, info in enumerate(page):
@@ -399,7 +350,7 @@ class JobTable:
         capabilities = self._desk.service.capabilities
         going = sum(not self._infos[job_id].terminal for job_id in selected if job_id in self._infos)
         failed = sum(info.state is JobState.FAILED for info in infos)
-        asking = bool(self._asking) and going > 0
+        asking = self._asking and going > 0
         parts.put(self._all, "description", f"Select all {len(matching):,}")
         parts.put(self._all, "disabled", not matching)
         parts.put(self._none, "disabled", not selected)
@@ -415,6 +366,14 @@ class JobTable:
         if newly:
             self._reason.focus()
         parts.show(self._retry, failed > 0 and capabilities.retry and not asking)
+
+
+def _word(outcome: object) -> str:
+    return str(outcome).replace("_", " ").lower()
+
+
+def _summed(words: Iterable[str]) -> str:
+    return " · ".join(f"{count:,} {word}" for word, count in Counter(words).items())
 
 
 _tables: set[JobTable] = set()

@@ -191,7 +191,7 @@ def test_a_saved_notebook_tells_of_its_jobs_without_a_kernel(
     """The card of a job that has ended becomes HTML; below one of a running job stands what was last seen, and when."""
     notebook = open_notebook(
         [
-            "import hpcjobs.notebook.card as c; c.KEEP = 1\n" + BEGIN,
+            "import hpcjobs.notebook.boards as b; b.KEEP = 1\n" + BEGIN,
             "submit('well', 'echo fine')",
             "badly = submit('badly', 'echo no such damping; exit 3'); badly.wait()",
             "submit('long')",
@@ -282,7 +282,7 @@ def test_what_comes_from_elsewhere_is_text(open_notebook: OpenNotebook, shared_c
             f"job = submit({evil!r}, {command!r}, tags=[{evil!r}]); job",
             f"client.submit_array('exit 0', array=2, name={evil!r})",
             f"late = submit({evil!r}, start_in='1h'); late.cancel(reason={evil!r}); late",
-            "import hpcjobs.notebook.card as c; c.KEEP = 0; job",
+            "import hpcjobs.notebook.boards as b; b.KEEP = 0; job",
         ]
     )
     for index in range(4):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hpcjobs import Client, JobState
+from hpcjobs.notebook import boards
 from hpcjobs.notebook import card as card_module
 from hpcjobs.notebook import showing
 from hpcjobs.notebook.card import JobCard
@@ -141,7 +142,7 @@ def test_what_ends_leaves_html_and_no_widget(
     show: Callable[[Any], JobCard], shown: list[Handle], shared_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it lives the file has its last state beside the widget; afterwards it has nothing but that."""
-    monkeypatch.setattr(card_module, "KEEP", 0.2)
+    monkeypatch.setattr(boards, "KEEP", 0.2)
     job = shared_client.submit("echo boom >&2; exit 3", name="bad")
     card = show(job)
     main, line = shown
