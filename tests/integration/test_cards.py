@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from hpcjobs import Client, JobState
-from hpcjobs.notebook import boards
+from hpcjobs.notebook import boards, showing
 from hpcjobs.notebook import card as card_module
-from hpcjobs.notebook import showing
 from hpcjobs.notebook.card import JobCard
 from hpcjobs.notebook.drawing import drawing
 from hpcjobs.notebook.table import PAGE, JobTable
