@@ -16,7 +16,7 @@ button = ipywidgets.Button(description="Press me")
 button.on_click(clicks.append)
 button""",
     "print(len(clicks), 'clicks of', os.environ['HPCJOBS_URL'])",
-    "import time; time.sleep(600)",
+    "import time; print('begun'); time.sleep(600)",
 )
 
 
@@ -37,10 +37,12 @@ def test_a_button_reaches_the_kernel_also_from_a_page_that_was_loaded_anew(
     notebook.wait_text("2 clicks of", index=1)
     assert "2 clicks of" in str(notebook.save().cells[1].outputs)
     notebook.run(2)
+    notebook.wait_text("begun", index=2)  # an idle kernel takes no notice of an interrupt
     notebook.interrupt()
     notebook.wait_text("KeyboardInterrupt", index=2)
     notebook.restart_and_run_all()
     notebook.wait_text("0 clicks of", index=1)
+    notebook.wait_text("begun", index=2)
     assert notebook.count(2) is None
     notebook.interrupt()
     notebook.wait_ended(2)
