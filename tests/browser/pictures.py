@@ -51,7 +51,7 @@ def main() -> None:
     ):
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
         environ = {name: text for name, text in service.environ().items() if name.startswith("HPCJOBS_")}
-        jupyter.write("jobs.ipynb", CELLS, kernel=jupyter.kernel("python", environ))
+        jupyter.write("jobs.ipynb", CELLS, kernel=jupyter.kernel("pictures", environ))
         notebook = Notebook(jupyter, browser, "jobs.ipynb", "lab", viewport={"width": 1150, "height": 1000})
         take = Camera(notebook, asked.all)
         _cards(notebook, take)
