@@ -36,12 +36,11 @@ CELL_SECONDS = 120
 
 END = """
 import time
-from hpcjobs.notebook import card, table
+from hpcjobs.notebook import boards
 end = time.monotonic() + 10
-while any(view._loading for view in table._tables) and time.monotonic() < end:
+while any(getattr(board, "_unknown", "") for board in boards.shown) and time.monotonic() < end:
     time.sleep(0.05)
-card.close_all()
-table.close_all()
+boards.close_all()
 """
 """What a kernel does when it ends: it leaves HTML. Here, because after the last cell nobody listens any more."""
 
@@ -143,6 +142,7 @@ def _hidden(text: str, names: Mapping[str, str]) -> str:
         text = text.replace(path, word)
     for name, word in ((socket.gethostname(), "node1"), (getpass.getuser(), "ada")):
         text = re.sub(rf"\b{re.escape(name)}\b", word, text)
+    text = re.sub(r"[^\s\"';]*/jobs/[0-9a-f-]{36}/\d+/work/", "", text)  # a file of a job is called as the job calls it
     return re.sub(r"[^\s\"';]*/ipykernel_\d+/\d+\.py", "cell.py", text)
 
 

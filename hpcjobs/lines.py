@@ -78,6 +78,8 @@ def details(info: JobInfo, now: dt.datetime | None = None) -> str:
 
 def counts(jobs: Sequence[JobInfo]) -> str:
     """How many jobs are in which state, ended ones first: ``3 of 5 ended · 2 FINISHED · 1 FAILED · 2 RUNNING``."""
+    if not jobs:
+        return "no jobs"
     labels = Counter((not info.terminal, info.label) for info in jobs)
     ended = sum(number for (going, _), number in labels.items() if not going)
     parts = [f"{number} {label}" for (_, label), number in sorted(labels.items())]

@@ -80,6 +80,7 @@ class News:
         changed: The present info of each job that changed.
         vanished: The jobs that the service no longer knows, with what was last known of each.
         notices: Sentences for a person: the connection was lost, or is back.
+        away: Whether the service does not answer, where that has changed; the last notice says it.
         error: What ends the waiting: a token that is no longer good, a client that was closed.
         looked: Whether the service has been asked for every job since somebody listens; no news by itself.
     """
@@ -87,6 +88,7 @@ class News:
     changed: dict[str, JobInfo] = dataclasses.field(default_factory=dict)
     vanished: dict[str, JobInfo | None] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
+    away: bool | None = None
     error: BaseException | None = None
     looked: bool = False
 
@@ -122,6 +124,7 @@ class _Listener:
         changed: JobInfo | None = None,
         vanished: tuple[str, JobInfo | None] | None = None,
         notice: str | None = None,
+        away: bool | None = None,
         error: BaseException | None = None,
     ) -> None:
         """Add to the news; called by the thread."""
@@ -132,6 +135,7 @@ class _Listener:
                 self._news.vanished[vanished[0]] = vanished[1]
             if notice is not None:
                 self._news.notices = [*self._news.notices[-3:], notice]
+                self._news.away = away
             if error is not None and self._news.error is None:
                 self._news.error = error
             self._ready.notify_all()
@@ -368,7 +372,7 @@ class Watcher:
                     listener.unasked.discard(job_id)
                 watched.listeners.add(listener)
             if self._outage is not None:
-                listener.tell(notice=self._outage)
+                listener.tell(notice=self._outage, away=True)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="hpcjobs-watching", daemon=True)
                 try:
@@ -639,7 +643,7 @@ class Watcher:
             self._outage = text if outage else None
             listeners = list(self._listeners)
         for listener in listeners:
-            listener.tell(notice=text)
+            listener.tell(notice=text, away=outage)
 
     def _end_all(self, error: BaseException, *, thread_too: bool = False) -> None:
         """Nobody can be served any more: every wait ends with this error."""

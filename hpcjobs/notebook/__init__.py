@@ -38,11 +38,10 @@ def install() -> None:
 
 def _hook_in_widgets() -> None:
     from hpcjobs import live
-    from hpcjobs.notebook import card, table, waits
+    from hpcjobs.notebook import boards, waits
 
     live.displays.append(waits.display_of)
-    atexit.register(card.close_all)
-    atexit.register(table.close_all)
+    atexit.register(boards.close_all)
 
 
 def _shows(*, with_widgets: bool) -> dict[type, Callable[[Any], None]]:

@@ -6,9 +6,11 @@ asked of the service is asked in a thread of its own; and the state that is show
 
 from __future__ import annotations
 
+import abc
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hpcjobs.notebook import faces
@@ -16,6 +18,7 @@ from hpcjobs.notebook.desk import desk_of
 from hpcjobs.notebook.drawing import drawing
 
 if TYPE_CHECKING:
+    from hpcjobs.notebook.showing import Output
     from hpcjobs.sessions import AsyncSession, Session
     from hpcjobs.watching import News
 
@@ -25,7 +28,17 @@ KEEP = 120.0
 CLOSED = "the client was closed; this is what was seen last"
 
 
-class Board:
+shown: set[Board] = set()
+"""Those that are alive."""
+
+
+def close_all() -> None:
+    """The kernel ends: leave HTML."""
+    for board in list(shown):
+        board.close()
+
+
+class Board(abc.ABC):
     """Something that is shown, and can be clicked.
 
     Args:
@@ -33,6 +46,7 @@ class Board:
     """
 
     pause: float
+    output: Output
 
     def __init__(self, session: Session | AsyncSession) -> None:
         self._session = session  # a client lives as long as what is shown of it
@@ -47,11 +61,36 @@ class Board:
 
     def draw(self) -> float:
         """Draw what is known: see :class:`hpcjobs.notebook.drawing.View`."""
-        raise NotImplementedError
+        if self._over:  # what came too late has marked it once more
+            drawing.drop(self)
+            return math.inf
+        return self._draw()
 
     def close(self) -> None:
         """Put HTML in the place of the widgets; may be called twice."""
-        raise NotImplementedError
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        shown.discard(self)
+        self._leave()
+        drawing.drop(self)
+        self.output.freeze(*self._static())
+
+    @abc.abstractmethod
+    def of(self, session: object, ids: list[str]) -> bool:
+        """Whether it shows these jobs of this client."""
+
+    @abc.abstractmethod
+    def _draw(self) -> float: ...
+
+    @abc.abstractmethod
+    def _leave(self) -> None:
+        """Listen no longer."""
+
+    @abc.abstractmethod
+    def _static(self) -> tuple[str, str]:
+        """What stands in the widgets' place, as HTML and as text."""
 
     # -- what is told in other threads ---------------------------------------------------------------------------------
 
@@ -89,12 +128,17 @@ class Board:
         drawing.mark(self, now=True)
         return True
 
+    def _carry_out(self, what: str, work: Callable[[], object]) -> None:
+        """Do what was clicked, unless another order is under way; ``what`` says so meanwhile."""
+        if self._begin(what):
+            self._desk.order(work, self._failed)
+
     # -- drawing -------------------------------------------------------------------------------------------------------
 
     def _hear_of_the_connection(self, news: News) -> bool:
         """Take note of what news say of the connection; False where there will be no more."""
-        for text in news.notices:
-            self._outage = "" if text.startswith("connected again") else text
+        if news.away is not None:
+            self._outage = news.notices[-1] if news.away else ""
         if news.error is not None:
             self._outage = f"no news any more: {str(news.error).splitlines()[0]}"
         return news.error is None

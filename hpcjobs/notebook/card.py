@@ -13,11 +13,11 @@ from hpcjobs import lines, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import MAX_REASON, CancelOutcome
 from hpcjobs.notebook import faces, parts
-from hpcjobs.notebook.boards import CLOSED, Board
+from hpcjobs.notebook.boards import CLOSED, Board, shown
 from hpcjobs.notebook.desk import Tail
 from hpcjobs.notebook.drawing import drawing
 from hpcjobs.notebook.pace import Pace
-from hpcjobs.notebook.showing import Output, cell
+from hpcjobs.notebook.showing import Output
 
 if TYPE_CHECKING:
     from hpcjobs.models import CancelResult, JobInfo, OutputFile
@@ -93,9 +93,9 @@ class JobCard(Board):
         )
         self.output = Output(self.widget)
 
-    def of(self, session: Session | AsyncSession) -> bool:
-        """Whether it is a card of this client."""
-        return self._session is session
+    def of(self, session: object, ids: list[str]) -> bool:
+        """Whether it is the card of this job of this client."""
+        return self._session is session and ids == [self.info.id]
 
     # -- the beginning and the end -------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class JobCard(Board):
         self._captioned, self._captioned_label = time.monotonic(), self.info.label
         self._listen()
         drawing.mark(self)
-        _cards.add(self)
+        shown.add(self)
 
     def _listen(self) -> None:
         self._subscriber = self._desk.subscribe({self.info.id: self.info}, self._wake)
@@ -141,18 +141,10 @@ class JobCard(Board):
         if self.info.terminal:
             self._recorded.wait(timeout)
 
-    def close(self) -> None:
-        """Put HTML in the place of the buttons; may be called twice."""
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-        _cards.discard(self)
+    def _leave(self) -> None:
         if self._subscriber is not None:
             self._subscriber.close()
         self._desk.leave(self._tail)
-        drawing.drop(self)
-        self.output.freeze(*self._static())
 
     def _static(self) -> tuple[str, str]:
         info = self.info
@@ -174,8 +166,6 @@ class JobCard(Board):
 
     def _cancel_now(self) -> None:
         reason = self._reason.value.strip()[:MAX_REASON] or None
-        if not self._begin("asking the service to cancel it"):
-            return
 
         def work() -> None:
             result = self._desk.run(
@@ -184,30 +174,24 @@ class JobCard(Board):
             self._cancelled_here = result.outcome is CancelOutcome.CANCEL_REQUESTED
             self._tell(_words(result))
 
-        self._desk.order(work, self._failed)
+        self._carry_out("asking the service to cancel it", work)
 
     def _retry_now(self) -> None:
-        if not self._begin("asking the service to run it again"):
-            return
-
         def work() -> None:
             result = self._desk.run(operations.retry(self._desk.service, self.info.id, learn=self._learn))
             self._files, self._links, self._cancelled_here = None, {}, False
             self._tell(str(result))
 
-        self._desk.order(work, self._failed)
+        self._carry_out("asking the service to run it again", work)
 
     def _look_at_files(self) -> None:
-        if not self._begin("looking at its files"):
-            return
-
         def work() -> None:
             found = list(self._desk.run(self._desk.service.files(self.info.id)))
             self._files = [file for file in found if not file.path.startswith(".hpcjobs/")]
             self._links = self._linked(self._files)
             self._tell("")
 
-        self._desk.order(work, self._failed)
+        self._carry_out("looking at its files", work)
 
     def _linked(self, found: list[OutputFile]) -> dict[str, str]:
         """The contents of the small ones, for the browser."""
@@ -226,8 +210,6 @@ class JobCard(Board):
         return links
 
     def _save_files(self) -> None:
-        if not self._begin("fetching its files"):
-            return
         folder = _folder(self.info)
 
         def work() -> None:
@@ -237,7 +219,7 @@ class JobCard(Board):
             paths = self._desk.transfer(make)
             self._tell(f"{len(paths)} file{'' if len(paths) == 1 else 's'} saved in {folder}/")
 
-        self._desk.order(work, self._failed)
+        self._carry_out("fetching its files", work)
 
     def _learn(self, info: JobInfo) -> None:
         with self._lock:
@@ -246,10 +228,7 @@ class JobCard(Board):
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def draw(self) -> float:
-        """Draw what is known; returns seconds until time alone makes a difference."""
-        if self._over:
-            return math.inf
+    def _draw(self) -> float:
         self._hear()
         self._follow_log()
         self._draw_widgets()
@@ -364,22 +343,8 @@ def _folder(info: JobInfo) -> str:
     return f"{plain or 'job'}-{info.id[:8]}"
 
 
-_cards: set[JobCard] = set()
-"""Those that are shown."""
-
-
 def show_card(session: Session | AsyncSession, info: JobInfo) -> JobCard:
-    """Show a card in the cell that runs; one that the same cell shows already is taken."""
-    where = cell()
-    for card in list(_cards):
-        if where is not None and card.output.cell == where and card.info.id == info.id and card.of(session):
-            return card
+    """Show a card in the cell that runs."""
     card = JobCard(session, info)
     card.show()
     return card
-
-
-def close_all() -> None:
-    """The kernel ends: leave HTML."""
-    for card in list(_cards):
-        card.close()

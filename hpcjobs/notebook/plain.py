@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcjobs import lines, markup, waiting
+from hpcjobs import waiting
+from hpcjobs.live import NotebookText
 from hpcjobs.notebook.desk import desk_of
 from hpcjobs.notebook.drawing import drawing
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PlainView:
-    """Jobs as text and HTML that change.
+    """What a wait shows without widgets, of jobs for which nobody waits.
 
     Args:
         session: The session of the client.
@@ -28,7 +27,7 @@ class PlainView:
         load: Makes the operation that fetches them, where they are not known yet.
     """
 
-    pause = 0.5
+    pause = NotebookText.PAUSE
 
     def __init__(
         self,
@@ -37,21 +36,23 @@ class PlainView:
         *,
         load: Callable[[], Op[Any]] | None = None,
     ) -> None:
-        self._session = session
+        self._session = session  # a client lives as long as what is shown of it
         self._desk = desk_of(session)
         self._infos = {info.id: info for info in infos}
         self._load = load
-        self._handle: Any = None
-        self._last = ""
-        self._remark = ""
+        self._text = NotebookText()
         self._subscriber: Subscriber | None = None
 
     def show(self) -> None:
-        """Show them in the cell that runs, and keep them up to date until all have ended."""
+        """Show them in the cell that runs, and keep them up to date until all have ended.
+
+        Raises:
+            HpcjobsError: They cannot be fetched.
+        """
         if self._load is not None:
             self._infos = {info.id: info for info in self._desk.iterate(self._load())}
-        self._replace()
-        if self._infos and not self._ended:
+        self._text.show(list(self._infos.values()))
+        if not self._ended:
             self._subscriber = self._desk.subscribe(dict(self._infos), lambda: drawing.mark(self))
             drawing.mark(self)
 
@@ -60,42 +61,24 @@ class PlainView:
         return all(info.terminal for info in self._infos.values())
 
     def draw(self) -> float:
-        """Draw what is known; returns seconds until time alone makes a difference."""
-        subscriber = self._subscriber
-        if subscriber is None:
+        """Draw what is known: see :class:`hpcjobs.notebook.drawing.View`."""
+        if self._subscriber is None:
             drawing.drop(self)
             return math.inf
-        news = subscriber.take()
+        news = self._subscriber.take()
         for info in news.changed.values():
             self._infos[info.id] = waiting.merged(self._infos.get(info.id), info)
         for text in news.notices:
-            self._remark = "" if text.startswith("connected again") else text
-        if news.error is not None or news.vanished or self._ended:
-            subscriber.close()
-            self._subscriber = None
-            self._remark = "" if self._ended else f"as of {dt.datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
-            drawing.drop(self)
-        self._replace()
-        return 1.0 if len(self._infos) == 1 else 5.0
-
-    def _replace(self) -> None:
+            self._text.notice(text)
         infos = list(self._infos.values())
-        plain = lines.as_text(infos) if infos else "no jobs"
-        if self._remark:
-            plain += f"\n{self._remark}"
-        if plain == self._last:
-            return
-        self._last = plain
-        html = markup.as_html(infos, self._remark) if infos else markup.line_as_html("no jobs")
-        bundle = {"text/plain": plain, "text/html": html}
-        if self._handle is None:
-            from IPython.display import display
-
-            show: Any = display
-            self._handle = show(bundle, raw=True, display_id=True)
-        else:
-            with contextlib.suppress(Exception):  # the kernel is about to end
-                self._handle.update(bundle, raw=True)
+        if news.error is None and not news.vanished and not self._ended:
+            self._text.show(infos)
+            return 1.0 if len(infos) == 1 else 5.0
+        self._subscriber.close()
+        self._subscriber = None
+        self._text.close(infos)
+        drawing.drop(self)
+        return math.inf
 
 
 def show_plain(session: Any, infos: Sequence[JobInfo] = (), *, load: Callable[[], Op[Any]] | None = None) -> None:

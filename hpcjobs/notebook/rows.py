@@ -85,11 +85,11 @@ _PAST = {"cancelled", "cancel requested"}
 """Outcomes that the state of a cancelled job says already."""
 
 
-def head(title: str, infos: Sequence[JobInfo], *, loading: bool) -> str:
-    """The counts, with a bar."""
+def head(title: str, infos: Sequence[JobInfo], *, unknown: str = "") -> str:
+    """The counts, with a bar; ``unknown`` says why it is not known which jobs there are."""
     name = f"<b>{markup.escaped(title)}</b>"
-    if loading:
-        return f'<div role="status">{name}: looking …</div>'
+    if unknown:
+        return f'<div role="status">{name}: {markup.escaped(unknown)}</div>'
     if not infos:
         return f'<div role="status">{name}: none</div>'
     ended = sum(info.terminal for info in infos)

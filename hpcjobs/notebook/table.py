@@ -18,10 +18,10 @@ from hpcjobs import lines, markup, operations, waiting
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import MAX_REASON
 from hpcjobs.notebook import faces, parts, rows
-from hpcjobs.notebook.boards import CLOSED, Board
+from hpcjobs.notebook.boards import CLOSED, Board, shown
 from hpcjobs.notebook.card import CAPTION
 from hpcjobs.notebook.drawing import drawing
-from hpcjobs.notebook.showing import Output, cell, in_order
+from hpcjobs.notebook.showing import Output, in_order
 
 if TYPE_CHECKING:
     from hpcjobs.models import JobInfo
@@ -64,7 +64,8 @@ class JobTable(Board):
         self._load = load
         self._infos = {info.id: info for info in infos}
         self._order = {job_id: number for number, job_id in enumerate(self._infos)}
-        self._loading = load is not None
+        self._unknown = "" if load is None else "looking …"
+        """Why it is not known which jobs there are."""
         self._loaded = threading.Event()
         self._selected: set[str] = set()
         self._outcomes: dict[str, str] = {}
@@ -136,9 +137,9 @@ class JobTable(Board):
 
     # -- the beginning and the end -------------------------------------------------------------------------------------
 
-    def of(self, session: Session | AsyncSession, ids: Iterable[str]) -> bool:
+    def of(self, session: object, ids: list[str]) -> bool:
         """Whether it is a view of these jobs of this client."""
-        return self._session is session and list(ids) == list(self._infos)
+        return self._session is session and ids == list(self._infos)
 
     def show(self) -> None:
         """Show it in the cell that runs, and keep it up to date."""
@@ -146,28 +147,29 @@ class JobTable(Board):
             self._desk.order(self._fetch, self._failed)
             self._loaded.wait(AT_ONCE)
         self._draw_widgets()
-        text, html = self._static()
-        self.output.show(html, text, *self._caption())
+        self.output.show(*self._static(), *self._caption())
         self._captioned, self._captioned_counts = time.monotonic(), self._counted()
         if self._load is None:
             self._listen(self._infos)
         drawing.mark(self)
-        _tables.add(self)
+        shown.add(self)
 
     def _fetch(self) -> None:
         assert self._load is not None
         found: dict[str, JobInfo] = {}
+        unknown = "not known"  # unless all goes well
         try:
             for info in self._desk.iterate(self._load()):
                 found[info.id] = info
                 if len(found) == MOST:
                     self._said = f"the newest {MOST:,} are shown"
                     break
+            unknown = ""
         finally:
             with self._lock:
                 self._infos = found
                 self._order = {job_id: number for number, job_id in enumerate(found)}
-                self._loading = False
+                self._unknown = unknown
             self._loaded.set()
             if self.output.shown:
                 drawing.mark(self, now=True)
@@ -190,33 +192,24 @@ class JobTable(Board):
                     self._infos[info.id] = waiting.merged(self._infos[info.id], info)
         drawing.drawn(self, drawing.mark(self, now=True), timeout)
 
-    def close(self) -> None:
-        """Put HTML in the place of the widgets; may be called twice."""
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-        _tables.discard(self)
+    def _leave(self) -> None:
         for subscriber in self._subscribers:
             subscriber.close()
-        drawing.drop(self)
-        text, html = self._static()
-        self.output.freeze(html, text)
 
     def _static(self) -> tuple[str, str]:
         infos = list(self._infos.values())
         if not infos:
-            return f"{self._title}: {'looking ...' if self._loading else 'none'}", faces.note(f"{self._title}: none")
+            text = f"{self._title}: {self._counted()}"
+            return faces.note(text), text
         remark = "" if all(info.terminal for info in infos) else self._caption()[1]
-        return lines.as_text(infos), markup.as_html(infos, remark)
+        return markup.as_html(infos, remark), lines.as_text(infos)
 
     def _caption(self) -> tuple[str, str]:
-        text = f"seen {dt.datetime.now().astimezone():%Y-%m-%d %H:%M:%S}: {self._counted() or 'nothing yet'}"
+        text = f"seen {dt.datetime.now().astimezone():%Y-%m-%d %H:%M:%S}: {self._counted()}"
         return faces.note(text), text
 
     def _counted(self) -> str:
-        infos = list(self._infos.values())
-        return lines.counts(infos) if infos else ""
+        return self._unknown or lines.counts(list(self._infos.values()))
 
     # -- clicks --------------------------------------------------------------------------------------------------------
 
@@ -245,7 +238,7 @@ class JobTable(Board):
     def _cancel_selected(self) -> None:
         ids = [job_id for job_id in self._infos if job_id in self._selected]
         reason = self._reason.value.strip()[:MAX_REASON] or None
-        if not ids or not self._begin(f"asking the service to cancel {len(ids):,} jobs"):
+        if not ids:
             return
 
         def work() -> None:
@@ -257,11 +250,11 @@ class JobTable(Board):
                 self._selected -= outcomes.keys()
             self._tell(_summed(outcomes.values()))
 
-        self._desk.order(work, self._failed)
+        self._carry_out(f"asking the service to cancel {len(ids):,} jobs", work)
 
     def _retry_failed(self) -> None:
         ids = [info.id for info in self._infos.values() if info.state is JobState.FAILED]
-        if not ids or not self._begin(f"asking the service to run {len(ids):,} jobs again"):
+        if not ids:
             return
 
         def work() -> None:
@@ -271,19 +264,16 @@ class JobTable(Board):
                     self._outcomes.pop(job_id, None)
             self._tell(_summed(_word(result.outcome) for result in results))
 
-        self._desk.order(work, self._failed)
+        self._carry_out(f"asking the service to run {len(ids):,} jobs again", work)
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def draw(self) -> float:
-        """Draw what is known; returns seconds until time alone makes a difference."""
-        if self._over:
-            return math.inf
+    def _draw(self) -> float:
         self._hear()
         self._draw_widgets()
         now = time.monotonic()
         infos = self._infos.values()
-        if self._loading or not all(info.terminal for info in infos):
+        if self._unknown or not all(info.terminal for info in infos):
             self._ended_at, self._kept = math.inf, False
             counted = self._counted()
             if counted != self._captioned_counts and now - self._captioned >= CAPTION / 10:
@@ -294,8 +284,7 @@ class JobTable(Board):
             self._ended_at = now
         if not self._kept:
             self._kept = True
-            text, html = self._static()
-            self.output.keep(html, text)
+            self.output.keep(*self._static())
             self.output.say(*self._caption())
         return self._rest(now)
 
@@ -324,7 +313,7 @@ class JobTable(Board):
             self._page = min(self._page, pages - 1)
             page = matching[self._page * PAGE : (self._page + 1) * PAGE]
             selected, outcomes = set(self._selected), dict(self._outcomes)
-        parts.put(self._head, "value", rows.head(self._title, infos, loading=self._loading))
+        parts.put(self._head, "value", rows.head(self._title, infos, unknown=self._unknown))
         self._draw_rows(page, selected, outcomes)
         first = self._page * PAGE + 1 if page else 0
         parts.put(
@@ -376,10 +365,6 @@ def _summed(words: Iterable[str]) -> str:
     return " · ".join(f"{count:,} {word}" for word, count in Counter(words).items())
 
 
-_tables: set[JobTable] = set()
-"""Those that are shown."""
-
-
 def show_table(
     session: Session | AsyncSession,
     infos: Sequence[JobInfo] = (),
@@ -387,17 +372,7 @@ def show_table(
     title: str = "jobs",
     load: Callable[[], Op[Any]] | None = None,
 ) -> JobTable:
-    """Show a table in the cell that runs; one that the same cell shows already is taken."""
-    where = cell()
-    for table in list(_tables):
-        if where is not None and table.output.cell == where and table.of(session, [info.id for info in infos]):
-            return table
+    """Show a table in the cell that runs."""
     table = JobTable(session, infos, title=title, load=load)
     table.show()
     return table
-
-
-def close_all() -> None:
-    """The kernel ends: leave HTML."""
-    for table in list(_tables):
-        table.close()

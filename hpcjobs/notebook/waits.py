@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpcjobs import live, waiting
-from hpcjobs.notebook.card import show_card
-from hpcjobs.notebook.table import show_table
+from hpcjobs.notebook import boards
+from hpcjobs.notebook.card import JobCard, show_card
+from hpcjobs.notebook.showing import cell
+from hpcjobs.notebook.table import JobTable, show_table
 from hpcjobs.sessions import AsyncSession, Session
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ class CardDisplay:
     tick = math.inf
 
     def __init__(self, session: Session | AsyncSession, info: JobInfo) -> None:
-        self._card = show_card(session, info)
+        here = _here(session, [info.id])
+        self._card = here if isinstance(here, JobCard) else show_card(session, info)
 
     def show(self, jobs: Sequence[JobInfo]) -> None:
         """Nothing: the card is told itself."""
@@ -41,7 +44,8 @@ class TableDisplay:
     tick = math.inf
 
     def __init__(self, session: Session | AsyncSession, infos: Sequence[JobInfo]) -> None:
-        self._table = show_table(session, infos)
+        here = _here(session, [info.id for info in infos])
+        self._table = here if isinstance(here, JobTable) else show_table(session, infos)
 
     def show(self, jobs: Sequence[JobInfo]) -> None:
         """Nothing: the table is told itself."""
@@ -52,6 +56,13 @@ class TableDisplay:
     def close(self, jobs: Sequence[JobInfo]) -> None:
         """Show how the jobs are now, before the cell goes on."""
         self._table.settle([info for info in jobs if waiting.seen(info) is not None])
+
+
+def _here(session: object, ids: list[str]) -> boards.Board | None:
+    """What the cell that runs shows of these jobs already."""
+    where = cell()
+    same = (board for board in list(boards.shown) if board.output.cell == where and board.of(session, ids))
+    return next(same, None) if where is not None else None
 
 
 def display_of(jobs: Sequence[JobInfo], session: object) -> live.Display | None:

@@ -11,7 +11,6 @@ import pytest
 
 from hpcjobs import Client, JobState
 from hpcjobs.notebook import boards, showing
-from hpcjobs.notebook import card as card_module
 from hpcjobs.notebook.card import JobCard
 from hpcjobs.notebook.drawing import drawing
 from hpcjobs.notebook.table import PAGE, JobTable
@@ -154,7 +153,7 @@ def test_what_ends_leaves_html_and_no_widget(
     assert f'client.job("{job.id}").retry()' in main.bundles[-1]["text/plain"]
     assert line.bundles[-1]["text/html"] == ""
     assert card.widget.comm is None
-    assert card not in card_module._cards
+    assert card not in boards.shown
     live = [bundle for bundle in main.bundles if showing.WIDGET in bundle]
     assert "FAILED" in live[-1]["text/plain"], "also before its buttons were taken away"
 

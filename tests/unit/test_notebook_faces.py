@@ -51,7 +51,7 @@ def test_nothing_that_a_job_says_becomes_markup() -> None:
         faces.caption(hostile),
         faces.static(hostile, tail=NASTY, said=NASTY, listed=[file]),
         rows.row(hostile, NASTY),
-        rows.head(NASTY, [hostile], loading=False),
+        rows.head(NASTY, [hostile]),
     ]
     for part in parts:
         seen = Seen(part)
