@@ -88,10 +88,8 @@ _PAST = {"cancelled", "cancel requested"}
 def head(title: str, infos: Sequence[JobInfo], *, unknown: str = "") -> str:
     """The counts, with a bar; ``unknown`` says why it is not known which jobs there are."""
     name = f"<b>{markup.escaped(title)}</b>"
-    if unknown:
-        return f'<div role="status">{name}: {markup.escaped(unknown)}</div>'
-    if not infos:
-        return f'<div role="status">{name}: none</div>'
+    if unknown or not infos:
+        return f'<div role="status">{name}: {markup.escaped(unknown or lines.counts(infos))}</div>'
     ended = sum(info.terminal for info in infos)
     bar = markup.bar(ended / len(infos), f"{title} that have ended") if ended < len(infos) else ""
     return f'<div role="status">{name} {bar} {markup.escaped(lines.counts(infos))}</div>'

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpcjobs import Client, JobState
+from hpcjobs import Client, JobState, TransportError
 from hpcjobs.notebook import boards, showing
 from hpcjobs.notebook.card import JobCard
 from hpcjobs.notebook.drawing import drawing
@@ -229,6 +229,27 @@ def test_a_list_of_jobs_is_a_table_that_fetches_them(
         until(lambda: "1 retried" in table._note.value)
         assert len(list(jobs)) == 2, "it can still be gone through"
         table.close()
+
+
+def test_a_list_that_cannot_be_fetched_is_not_said_to_be_empty(shown: list[Handle], shared_client: Client) -> None:
+    def broken() -> Any:
+        raise TransportError("nothing answers")
+        yield
+
+    table = JobTable(shared_client._session, title="jobs", load=broken)
+    table.show()
+    until(lambda: "nothing answers" in table._note.value)
+    assert "not known" in table._head.value
+    table.close()
+    assert shown[0].bundles[-1]["text/plain"] == "jobs: not known"
+
+
+def test_news_that_come_after_the_end_bring_nothing_back(show: Callable[[Any], JobCard], shared_client: Client) -> None:
+    card = show(shared_client.submit("true"))
+    says(card, "FINISHED")
+    card.close()
+    drawing.mark(card)
+    until(lambda: id(card) not in drawing._places)
 
 
 def test_a_hundred_cards_of_quiet_jobs_need_no_thread_each_and_few_requests(

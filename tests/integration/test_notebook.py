@@ -59,6 +59,63 @@ def test_a_notebook_keeps_the_final_state_of_each_wait(
     assert "wrong damping" in lines[2]
 
 
+def _run(service: Service, monkeypatch: pytest.MonkeyPatch, folder: Path, *cells: str) -> list[list[str]]:
+    """What is displayed by each cell in the end, as text."""
+    monkeypatch.setenv("HPCJOBS_URL", service.url)
+    monkeypatch.setenv("HPCJOBS_TOKEN", service.token)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
+    return [[output.data["text/plain"] for output in cell.outputs if "data" in output] for cell in notebook.cells]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_without_ipywidgets_jobs_are_live_text(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One output each, which is kept up to date by itself, and no widget."""
+    nothing, job, array, empty, _ = _run(
+        service,
+        monkeypatch,
+        tmp_path,
+        """import importlib.util, sys, time
+sys.modules["ipywidgets"] = None
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "ipywidgets" else real(name, *more)
+from hpcjobs import Client
+client = Client()
+job = client.submit("sleep 1; exit 3", name="fit")""",
+        "job",
+        "client.submit_array('sleep 1', array=2, name='sweep')",
+        "client.jobs(tag='none such')",
+        "infos = client.wait(client.jobs(), progress=False); time.sleep(2)",
+    )
+    assert not nothing
+    assert [text.split("  ")[0] for text in job] == ["✘ FAILED"]
+    assert [text.splitlines()[0] for text in array] == ["2 of 2 ended · 2 FINISHED"]
+    assert empty == ["no jobs"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_wait_takes_the_view_that_its_cell_shows_already(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """But what is displayed twice is shown twice, and lists that differ are all shown."""
+    start, once, twice, lists = _run(
+        service,
+        monkeypatch,
+        tmp_path,
+        "from hpcjobs import Client\nclient = Client()\njob = client.submit('sleep 1', name='fit')",
+        "display(job)\ninfo = job.wait()",
+        "display(job)\ndisplay(job)",
+        "display(client.jobs(tag='a'))\ndisplay(client.jobs(tag='b'))",
+    )
+    assert not start
+    assert [text.split("  ")[0] for text in once if not text.startswith("seen ")] == ["✔ FINISHED"]
+    assert len([text for text in twice if not text.startswith("seen ")]) == 2
+    assert [text for text in lists if not text.startswith("seen ")] == [f"jobs · tag {tag}: no jobs" for tag in "ab"]
+
+
 FUNCTIONS = (
     """import asyncio
 from dataclasses import dataclass
