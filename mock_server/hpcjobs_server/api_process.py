@@ -7,7 +7,6 @@ data folder once it answers. Without a database it runs as well, and says so to 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import socket
@@ -123,9 +122,6 @@ class Server(uvicorn.Server):
         """Begin to answer, then say so."""
         await super().startup(sockets)
         if self.started:
-            # What was imported stays: to look through it again and again took a quarter of a large request's time.
-            gc.collect()
-            gc.freeze()
             write_json(self._file, {"url": self.url, "pid": os.getpid(), "version": __version__})
             logger.info("answers at %s", self.url)
 
