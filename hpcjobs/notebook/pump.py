@@ -18,6 +18,7 @@ import inspect
 import logging
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,6 +32,9 @@ AT_ONCE = frozenset({"comm_open", "comm_msg", "comm_close", "comm_info_request",
 
 HEARD = 0.25
 """Seconds after which an interrupt is heard by a cell that awaits, at most."""
+
+_Request = tuple[Callable[..., Any], Any, Any]
+"""A message that is handled at once: who handles it, whom it is from, and the message."""
 
 _pump: Pump | None = None
 """The one that is in place; it is touched in the main thread alone."""
@@ -158,11 +162,9 @@ class Pump:
             socket = self._stream.socket
             wait = math.ceil(seconds * 1000)
             while socket.poll(wait):
-                passed = self._receive(socket.recv_multipart(copy=False))
-                if passed is not None:
-                    future = asyncio.ensure_future(passed)
-                    self._going.add(future)
-                    future.add_done_callback(self._going.discard)
+                request = self._take(socket)
+                if request is not None:
+                    self._answer(*request)
                 if time.monotonic() >= end:
                     break
                 wait = 0
@@ -171,29 +173,48 @@ class Pump:
         finally:
             self._depth -= 1
 
+    def _take(self, socket: Any) -> _Request | None:
+        """Take the message that has come: one to be handled at once, or None after it was passed on to the kernel.
+
+        An interrupt comes before or after, never between: a cell that is taken and not passed on would be lost.
+        """
+        with _uninterrupted():
+            frames = socket.recv_multipart(copy=False)
+            request = self._read(frames)
+            if request is None:
+                passed = self._original(frames)
+                if passed is not None:
+                    future = asyncio.ensure_future(passed)
+                    self._going.add(future)
+                    future.add_done_callback(self._going.discard)
+        return request
+
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Keep the loop turning: an interrupt does not wake it, and is heard at its next turn."""
         self._timer = loop.call_later(HEARD, self._turn, loop)
 
     def _receive(self, frames: list[Any]) -> Awaitable[Any] | None:
         """Take one message, as the stream hands it over."""
-        kernel = self._kernel
         request = self._read(frames)
         if request is None:
             passed: Awaitable[Any] | None = self._original(frames)
             return passed
+        self._answer(*request)
+        return None
+
+    def _answer(self, *request: Any) -> None:
+        """Handle one message now, whoever runs."""
         try:
             # In a context of its own, so that the cell's stays as it is.
             contextvars.copy_context().run(self._handle, *request)
             if self._depth:
                 # A page takes a kernel that has handled a message for an idle one, but the cell still runs.
-                kernel._publish_status("busy", "shell")  # noqa: SLF001
+                self._kernel._publish_status("busy", "shell")  # noqa: SLF001
         except Exception as error:  # noqa: BLE001 - of this module or the kernel; callbacks' do not come so far
             _give_up(error)
-        return None
 
-    def _read(self, frames: list[Any]) -> tuple[Callable[..., Any], Any, Any] | None:
-        """Who handles a message, whom it is from, and the message; None where it has to wait like any other."""
+    def _read(self, frames: list[Any]) -> _Request | None:
+        """Look at a message; None where it has to wait like any other."""
         session = self._kernel.session
         try:
             idents, parts = session.feed_identities(frames, copy=False)
@@ -238,3 +259,24 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off an interrupt until the end of the block; then it is what it would have been before."""
+    came = False
+
+    def note(*_: Any) -> None:
+        nonlocal came
+        came = True
+
+    if signal.getsignal(signal.SIGINT) is None:  # set by other than Python: it could not be put back
+        yield
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)

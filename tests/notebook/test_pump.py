@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +181,25 @@ def test_an_interrupt_ends_the_wait_and_leaves_the_kernel_as_it_was(kernel: Kern
     kernel.click(stop)
     assert kernel.run("print(client.job(told[0].id).wait(progress=False).state)").endswith("CANCELLED\n")
     assert kernel.run("print(order)") == "['click']\n"
+
+
+def test_no_cell_is_lost_that_comes_at_the_moment_of_an_interrupt(kernel: Kernel) -> None:
+    """It is answered, whether it was taken from the socket before the interrupt, during it or after it."""
+    stop = kernel.run("stop = button(cancel)").strip()
+    kernel.run(RUNNING)
+    chance = random.Random(7)
+    for _ in range(60):
+        kernel.said.clear()
+        first = kernel.begin("job.wait(progress=False)")
+        kernel.wait_printed("waiting")
+        second = kernel.begin("pass")
+        threading.Event().wait(chance.uniform(0, 0.002))  # where in the taking it falls is what is tried
+        kernel.interrupt()
+        kernel.end_of(first, "error")
+        kernel.end_of(second, "aborted")
+        kernel.recover()
+    kernel.click(stop)
+    assert kernel.run("print(job.wait(progress=False).state)").endswith("CANCELLED\n")
 
 
 @BOTH
