@@ -55,11 +55,13 @@ def code_cells(notebook: Any) -> list[Any]:
 
 def kinds(cell: Any) -> list[tuple[str, ...]]:
     """What sorts of outputs a cell has, but for the bars of transfers: they are shown on slow machines only."""
-    return [
-        (output.output_type, *sorted(output.get("data", {})), output.get("name", ""))
-        for output in cell.outputs
-        if not TRANSFER.match(output.get("data", {}).get("text/plain", ""))
-    ]
+    found: list[tuple[str, ...]] = []
+    for output in cell.outputs:
+        kind = (output.output_type, *sorted(output.get("data", {})), output.get("name", ""))
+        printed_on = output.output_type == "stream" and found[-1:] == [kind]
+        if not printed_on and not TRANSFER.match(output.get("data", {}).get("text/plain", "")):
+            found.append(kind)
+    return found
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
