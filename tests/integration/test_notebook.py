@@ -88,7 +88,11 @@ job = client.submit("sleep 1; exit 3", name="fit")""",
         "job",
         "client.submit_array('sleep 1', array=2, name='sweep')",
         "client.jobs(tag='none such')",
-        "infos = client.wait(client.jobs(), progress=False); time.sleep(2)",
+        """from hpcjobs.notebook.drawing import drawing
+infos = client.wait(client.jobs(), progress=False)
+end = time.monotonic() + 30
+while drawing._places and time.monotonic() < end:  # a view that has shown the end is drawn no longer
+    time.sleep(0.05)""",
     )
     assert not nothing
     assert [text.split("  ")[0] for text in job] == ["✘ FAILED"]

@@ -54,7 +54,10 @@ def code_cells(notebook: Any) -> list[Any]:
 
 
 def kinds(cell: Any) -> list[tuple[str, ...]]:
-    """What sorts of outputs a cell has, but for the bars of transfers: they are shown on slow machines only."""
+    """What sorts of outputs a cell has; what it printed may have come in pieces.
+
+    The bars of transfers are left out: they are shown on slow machines only.
+    """
     found: list[tuple[str, ...]] = []
     for output in cell.outputs:
         kind = (output.output_type, *sorted(output.get("data", {})), output.get("name", ""))
