@@ -295,8 +295,17 @@ def client(service: Service) -> Iterator[Client]:
 
 
 @pytest.fixture
-def shared_client(shared_service: Service) -> Iterator[Client]:
-    """A client of ``shared_service`` with an owner of its own, who has no jobs yet."""
-    token = shared_service.make_token(f"owner-{uuid.uuid4().hex[:8]}").token
+def token(shared_service: Service) -> str:
+    """A token for ``shared_service`` of an owner of this test alone, who has no jobs yet."""
+    return shared_service.make_token(f"owner-{uuid.uuid4().hex[:8]}").token or ""
+
+
+@pytest.fixture
+def shared_client(shared_service: Service, token: str) -> Iterator[Client]:
+    """A client of ``shared_service`` with an owner of its own, who has no jobs yet.
+
+    What is still there when the test ends, as after one that failed, is cancelled: the next tests need the cores.
+    """
     with shared_service.client(token) as client:
         yield client
+        client.cancel_many(state="active", reason="the test has ended")

@@ -15,16 +15,15 @@ import itertools
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.jupyter import FrontEnd, Jupyter, Notebook, running_jupyter
+from tests.browser.jupyter import PATIENCE, FrontEnd, Jupyter, Notebook, running_jupyter
 from tests.running import Service
 
-if TYPE_CHECKING:
-    from hpcjobs import Client
+expect.set_options(timeout=PATIENCE * 1000)  # not five seconds
 
 FLAGS = (
     "--no-sandbox",
@@ -72,19 +71,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def token(shared_service: Service) -> str:
-    """A token of an owner of this test alone, who has no jobs yet."""
-    return shared_service.make_token(f"owner-{uuid.uuid4().hex[:8]}").token or ""
-
-
-@pytest.fixture
-def shared_client(shared_service: Service, token: str) -> Iterator[Client]:
-    """A client of ``shared_service`` for the owner of this test's notebooks."""
-    with shared_service.client(token) as client:
-        yield client
 
 
 @pytest.fixture

@@ -140,13 +140,6 @@ def line(shared_service: Service) -> Iterator[Line]:
     line.close()
 
 
-@pytest.fixture
-def token(shared_service: Service) -> str:
-    token = shared_service.make_token(f"owner-{os.urandom(4).hex()}").token
-    assert token
-    return token
-
-
 def big(place: Path, size: int = 20 * MIB) -> str:
     data = os.urandom(size)
     (place / "big").write_bytes(data)
