@@ -125,6 +125,25 @@ ALLOWED: Mapping[Action, frozenset[JobState]] = MappingProxyType(
 REFERENCE_WORDS: Mapping[str, JobState] = MappingProxyType({state.value: state for state in JobState})
 """The reference server speaks these words itself."""
 
+TAPIS_WORDS: Mapping[str, JobState] = MappingProxyType(
+    {
+        "PENDING": JobState.PENDING,
+        "PROCESSING_INPUTS": JobState.STAGING,
+        "STAGING_INPUTS": JobState.STAGING,
+        "STAGING_JOB": JobState.STAGING,
+        "SUBMITTING_JOB": JobState.STAGING,
+        "QUEUED": JobState.QUEUED,
+        "RUNNING": JobState.RUNNING,
+        "ARCHIVING": JobState.ARCHIVING,
+        "BLOCKED": JobState.PAUSED,
+        "PAUSED": JobState.PAUSED,
+        "FINISHED": JobState.FINISHED,
+        "FAILED": JobState.FAILED,
+        "CANCELLED": JobState.CANCELLED,
+    }
+)
+"""The thirteen words of Tapis v3."""
+
 _warned: set[str] = set()
 
 

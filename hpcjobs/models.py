@@ -313,8 +313,14 @@ class JobSpec(_Asked):
     command: Annotated[str, StringConstraints(min_length=1, max_length=100_000)] | list[str] | None = None
     task: Name | None = None
     """One of the functions that the service offers by name: ``client.tasks()`` lists them."""
+    app: Name | None = None
+    """An application that the service's operators have set up: Tapis's ``appId``."""
+    app_version: Name | None = None
+    """Its version, where the service has several."""
     args: dict[str, Any] | None = None
-    """The arguments of the task, by name; anything JSON."""
+    """The arguments of the task or the app, by name; anything JSON."""
+    options: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(default_factory=dict)
+    """What only this kind of service understands, in its own words."""
     function: FunctionMark | None = None
     """Set where the command runs a Python function that was sent along."""
     name: Name | None = None
@@ -382,14 +388,14 @@ class JobSpec(_Asked):
     @classmethod
     def _one_piece_of_work(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            given = [name for name in ("command", "task") if value.get(name) is not None]
+            given = [name for name in ("command", "task", "app") if value.get(name) is not None]
             if not given:
-                raise ValueError("says nothing to run: give a command or a task")
+                raise ValueError("says nothing to run: give a command, a task or an app")
             if len(given) > 1:
-                raise ValueError("has both a command and a task: give one of them")
-            for name, needed in (("args", "task"), ("function", "command")):
-                if value.get(name) is not None and needed not in given:
-                    raise ValueError(f"has {name} without a {needed}: {name} goes with {needed}=")
+                raise ValueError(f"has both {given[0]} and {given[1]}: give one of them")
+            for name, needed in (("args", ("task", "app")), ("function", ("command",)), ("app_version", ("app",))):
+                if value.get(name) is not None and given[0] not in needed:
+                    raise ValueError(f"has {name} without {needed[0]}: {name} goes with {'= or '.join(needed)}=")
         return value
 
     @field_validator("backoff", "start_in")
