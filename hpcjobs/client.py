@@ -124,9 +124,11 @@ class Client(_Client[Session]):
         timeout: Seconds to wait for each answer.
         retry: How often and how long requests are tried; None for the usual.
         start: Whether a local service may be started.
+        **options: What else the service wants to know: ``username=`` and ``password=`` for Tapis, say; beside what is
+            in the profile.
 
     Raises:
-        ConfigError: The profile, the address or the token cannot be used.
+        ConfigError: The profile, the address, the token or an option cannot be used.
         NoService: There is no service, and none can be started.
 
     Example:
@@ -146,9 +148,10 @@ class Client(_Client[Session]):
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
         start: bool = True,
+        **options: Any,
     ) -> None:
         target = profiles.resolve(profile, url=url, token=token, start=start, say=live.say)
-        service = find_service(target.url, token=target.token, options=target.options)
+        service = find_service(target.url, token=target.token, options={**target.options, **options})
         super().__init__(Session(service, timeout=timeout, retry=retry), target.profile)
 
     def __enter__(self) -> Self:
@@ -900,9 +903,11 @@ class AsyncClient(_Client[AsyncSession]):
         timeout: Seconds to wait for each answer.
         retry: How often and how long requests are tried; None for the usual.
         start: Whether a local service may be started.
+        **options: What else the service wants to know: ``username=`` and ``password=`` for Tapis, say; beside what is
+            in the profile.
 
     Raises:
-        ConfigError: The profile, the address or the token cannot be used.
+        ConfigError: The profile, the address, the token or an option cannot be used.
         NoService: There is no service, and none can be started.
 
     Example:
@@ -922,9 +927,10 @@ class AsyncClient(_Client[AsyncSession]):
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
         start: bool = True,
+        **options: Any,
     ) -> None:
         target = profiles.resolve(profile, url=url, token=token, start=start, say=live.say)
-        service = find_service(target.url, token=target.token, options=target.options)
+        service = find_service(target.url, token=target.token, options={**target.options, **options})
         super().__init__(AsyncSession(service, timeout=timeout, retry=retry), target.profile)
 
     async def __aenter__(self) -> Self:
@@ -1672,6 +1678,7 @@ def connect(
     timeout: float = 30.0,
     retry: RetryPolicy | None = None,
     start: bool = True,
+    **options: Any,
 ) -> Client:
     """Make a client of the service at an address, or of a profile.
 
@@ -1681,12 +1688,14 @@ def connect(
         timeout: Seconds to wait for each answer.
         retry: How often and how long requests are tried; None for the usual.
         start: Whether a local service may be started.
+        **options: What else the service wants to know: ``username=`` and ``password=`` for Tapis, say; beside what is
+            in the profile.
 
     Raises:
-        ConfigError: The profile, the address or the token cannot be used.
+        ConfigError: The profile, the address, the token or an option cannot be used.
         NoService: There is no service, and none can be started.
     """
-    return Client(target, token=token, timeout=timeout, retry=retry, start=start)
+    return Client(target, token=token, timeout=timeout, retry=retry, start=start, **options)
 
 
 async def connect_async(
@@ -1696,6 +1705,7 @@ async def connect_async(
     timeout: float = 30.0,
     retry: RetryPolicy | None = None,
     start: bool = True,
+    **options: Any,
 ) -> AsyncClient:
     """Make a client of the service at an address, or of a profile.
 
@@ -1705,14 +1715,16 @@ async def connect_async(
         timeout: Seconds to wait for each answer.
         retry: How often and how long requests are tried; None for the usual.
         start: Whether a local service may be started.
+        **options: What else the service wants to know: ``username=`` and ``password=`` for Tapis, say; beside what is
+            in the profile.
 
     Raises:
-        ConfigError: The profile, the address or the token cannot be used.
+        ConfigError: The profile, the address, the token or an option cannot be used.
         NoService: There is no service, and none can be started.
     """
     import asyncio
 
-    make = functools.partial(AsyncClient, target, token=token, timeout=timeout, retry=retry, start=start)
+    make = functools.partial(AsyncClient, target, token=token, timeout=timeout, retry=retry, start=start, **options)
     return await asyncio.to_thread(make)
 
 

@@ -747,10 +747,15 @@ class Capabilities(_Told):
     """Streams changes."""
     logs: bool = False
     files: bool = False
+    """Hands out a job's files."""
+    inputs: bool = False
+    """Takes input files."""
     resumable_inputs: bool = False
     """An upload that broke off can be continued."""
     cancel_can_be_lost: bool = False
     """A cancel that was accepted may have to be sent again."""
+    find_within: float = 0.0
+    """Seconds within which a job that was accepted is found by its submission key."""
     min_poll: float = 1.0
     """Seconds: asking more often tells nothing new."""
     vanish_grace: float = 0.0

@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError
 from hpcjobs.acting import delete, delete_many, retry, retry_many, update, update_many
 from hpcjobs.cancelling import cancel, cancel_many
 from hpcjobs.errors import (
+    Conflict,
     InvalidSpec,
     ServiceError,
     SubmissionUnknown,
@@ -24,7 +25,7 @@ from hpcjobs.errors import (
 )
 from hpcjobs.logs import follow_log, read_log
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, problems_of
-from hpcjobs.protocol import Op, T, emit, run
+from hpcjobs.protocol import Op, T, emit, run, sleep
 
 if TYPE_CHECKING:
     import os
@@ -94,9 +95,20 @@ def submit_once(
     """
     spec = fields if isinstance(fields, JobSpec) else JobSpec.parse(fields)
     _check_spec(spec)
-    key = _new_key() if key is None else _checked_key(key)
+    given, key = key is not None, _new_key() if key is None else _checked_key(key)
     if inputs:
         spec = yield from _with_inputs(service, spec, inputs, on_bytes)
+    return (yield from _submit_one(service, spec, key, look=given))
+
+
+def _submit_one(service: Service, spec: JobSpec, key: str, *, look: bool) -> Op[JobInfo]:
+    """Submit a job; with ``look`` the key may have been used, and a service that keeps none is asked for it first."""
+    if look and not service.capabilities.idempotent_submit:
+        known = yield from service.find(key)
+        if known is not None:
+            if not service.asked_for(known, spec, key):
+                raise Conflict(f"the key {key!r} was used for another job, {known.id}; use another one", status=409)
+            return known
     try:
         return (yield from service.submit(spec, key))
     except (TransportError, ServiceError) as error:
@@ -140,10 +152,15 @@ def submit_many(
         _check_spec(spec)
     if not specs:
         return []
-    key = _new_key() if key is None else _checked_key(key, longest=MAX_KEY - 20)
+    given, key = key is not None, _new_key() if key is None else _checked_key(key, longest=MAX_KEY - 20)
     if inputs:
         sent = (yield from _with_inputs(service, JobSpec(command="true"), inputs, on_bytes)).inputs
         specs = [_more_inputs(spec, sent) for spec in specs]
+    if not service.capabilities.idempotent_submit:
+        infos: list[JobInfo] = []
+        for number, spec in enumerate(specs):
+            infos.append((yield from _surely(_submit_one(service, spec, f"{key}/{number}", look=given), key)))
+        return infos
     return (yield from _surely(service.submit_many(specs, key), key))
 
 
@@ -211,21 +228,32 @@ def _surely(request: Op[T], key: str) -> Op[T]:
         if not error.may_have_acted:
             raise
         raise SubmissionUnknown(key, str(error)) from error
+    except SubmissionUnknown as error:  # the key of one of many is no key for all of them
+        raise SubmissionUnknown(key, str(error.__cause__)) from error.__cause__
 
 
 def _adopt(service: Service, key: str, error: TransportError | ServiceError) -> Op[JobInfo]:
     """The answer was lost for good: the job that bears the key is ours, and if there is none, nobody knows."""
     if not service.capabilities.idempotent_submit:
-        try:
-            found = yield from service.find(key)
-        except (TransportError, ServiceError, Unsupported):
-            found = None
-        if found is not None:
-            return found
+        left = service.capabilities.find_within
+        pause = max(1.0, service.capabilities.min_poll)
+        while True:  # it may be accepted at this very moment
+            try:
+                found = yield from service.find(key)
+            except (TransportError, ServiceError, Unsupported):
+                found = None
+            if found is not None:
+                return found
+            if left <= 0:
+                break
+            yield from sleep(min(pause, left))
+            left, pause = left - pause, 2 * pause
     raise SubmissionUnknown(key, str(error)) from error
 
 
 def _with_inputs(service: Service, spec: JobSpec, inputs: Inputs, on_bytes: OnBytes | None) -> Op[JobSpec]:
+    if not service.capabilities.inputs:
+        raise Unsupported(service.name, "take input files", "put them where the job can reach them")
     from hpcjobs.inputs import find_inputs, send_inputs
 
     files = yield from run(lambda: find_inputs(inputs))

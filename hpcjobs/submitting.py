@@ -138,7 +138,7 @@ def _submit_packed(
     """Pack a call, send what it needs, and submit it."""
     from hpcjobs.inputs import find_inputs, send_inputs
 
-    if not service.capabilities.files:
+    if not service.capabilities.inputs:
         raise Unsupported(service.name, "run Python functions", "submit a command that runs a script")
     folder = Path(tempfile.mkdtemp(prefix="hpcjobs-"))
     try:

@@ -51,7 +51,7 @@ SAFETY = 30.0
 """Seconds between looks while the stream is followed: a stream does not tell of a job that is gone."""
 
 SLOWEST = 15.0
-"""Seconds between looks, at most, where there is no stream: a tenth of the time since the last change until then."""
+"""Seconds between two tries to reach a service that is away, at most."""
 
 LONGEST = 60.0
 """Seconds: the longest pause that a service can ask for by ``Retry-After``."""
@@ -572,9 +572,10 @@ class Watcher:
         """Seconds until the next regular look; what is added by chance keeps many clients from asking in step."""
         now = self._clock()
         capabilities = self._service.capabilities
-        pace = SAFETY if self._streaming else min(SLOWEST, (now - self._changed_at) / 10)
         with self._lock:
+            states = {watched.info.state for watched in self._watched.values() if watched.info is not None}
             missing = [watched.missing_since for watched in self._watched.values() if watched.missing_since is not None]
+        pace = SAFETY if self._streaming else self._service.pace(now - self._changed_at, states)
         if missing:
             pace = min(pace, max(0.0, min(missing) + capabilities.vanish_grace - now))
         return max(pace, capabilities.min_poll) * (1 + 0.2 * self._draw())

@@ -66,11 +66,13 @@ def _made(
         import inspect
 
         known = inspect.signature(kind).parameters.values()
-        allowed = {"url", "service", "token", "token_file", "token_command"}
-        allowed.update(parameter.name for parameter in known if parameter.kind is parameter.KEYWORD_ONLY)
+        allowed = {parameter.name for parameter in known if parameter.kind is parameter.KEYWORD_ONLY}
         unknown = ", ".join(repr(key) for key in sorted(options.keys() - allowed))
         if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
-            raise ConfigError(f"a profile for {url} has no key {unknown}; its keys are {', '.join(sorted(allowed))}")
+            raise ConfigError(
+                f"the service at {url} has no option {unknown}; it has {', '.join(sorted(allowed))}, "
+                "and in a profile also service, token_command, token_file, url"
+            )
     return kind(url, token=token, **(options or {}))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from hpcjobs.actions import DeleteResult, JobChanges, JobUpdate, RetryResult, UpdateResult
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
     from hpcjobs.arrays import ArrayInfo, ArrayOrder
     from hpcjobs.records import History, QueueInfo, QueueOrder
+
+
+SLOWEST = 15.0
+"""Seconds between two looks at a job, at most, where the service does not say otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +237,19 @@ class Service(abc.ABC):
     def find(self, key: str) -> Op[JobInfo | None]:
         """Look a submission key up: the job that was made with it, or None."""
         raise self._cannot("look a submission key up", "look for the job in the list of jobs")
+
+    def asked_for(self, info: JobInfo, spec: JobSpec, key: str) -> bool:
+        """Whether a job that was found by ``key`` is the one that ``spec`` asks for, as far as the service tells."""
+        return True
+
+    def pace(self, quiet: float, states: Collection[JobState]) -> float:
+        """Seconds until the next look at jobs that are waited for, where nothing tells of their changes.
+
+        Args:
+            quiet: Seconds since something last changed.
+            states: Their states.
+        """
+        return min(SLOWEST, quiet / 10)
 
     def get_many(self, ids: Sequence[str]) -> Op[JobQueryAnswer]:
         """Look at many jobs; an unknown one is named, not raised."""

@@ -110,6 +110,7 @@ class ReferenceService(Service):
         events=True,
         logs=True,
         files=True,
+        inputs=True,
         resumable_inputs=True,
         min_poll=0.2,
     )
@@ -117,9 +118,9 @@ class ReferenceService(Service):
     def __init__(self, base_url: str, *, token: str | Callable[[], str] | None = None) -> None:
         self.base_url = base_url.rstrip("/")
         if token is not None:
-            from hpcjobs.services.bearer import BearerAuth
+            from hpcjobs.services.tokens import CalledAuth
 
-            self.auth = BearerAuth(token)
+            self.auth = CalledAuth(token)
 
     def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
         """Ask for a job; the same key never makes a second one."""

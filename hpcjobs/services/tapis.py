@@ -6,43 +6,72 @@ What is said of the protocol is from the OpenAPI document of Tapis Jobs 1.9.1, f
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from hpcjobs.actions import DeleteOutcome, DeleteResult, RetryOutcome, RetryResult
+from hpcjobs.actions import (
+    DeleteOutcome,
+    DeleteResult,
+    JobUpdate,
+    RetryOutcome,
+    RetryResult,
+    UpdateOutcome,
+    UpdateResult,
+)
 from hpcjobs.errors import (
     AuthenticationError,
     Conflict,
     InvalidRequest,
-    InvalidSpec,
     JobNotFound,
     NotFound,
     PermissionDenied,
+    RateLimited,
     ServiceError,
     ServiceUnavailable,
+    TooLarge,
+    Unsupported,
 )
-from hpcjobs.lifecycle import TAPIS_WORDS, to_state
-from hpcjobs.models import CancelOutcome, CancelResult, Capabilities, JobFilter, JobInfo, JobPage, JobSpec, OutputFile
-from hpcjobs.protocol import Op, Request, Response, call
-from hpcjobs.records import Change, History
+from hpcjobs.lifecycle import TAPIS_WORDS, JobState, to_state
+from hpcjobs.models import (
+    CancelOutcome,
+    CancelResult,
+    Capabilities,
+    JobFilter,
+    JobInfo,
+    JobPage,
+    JobQueryAnswer,
+    JobSpec,
+    OutputFile,
+)
+from hpcjobs.protocol import Op, Request, Response, call, retry_after, sleep
+from hpcjobs.records import History
 from hpcjobs.services.answers import error_of, unexpected
-from hpcjobs.services.base import Service
-from hpcjobs.tapis_data import UUID, reason_of
+from hpcjobs.services.base import FileChunk, LogChunk, Service
+from hpcjobs.services.tapis_login import FOREIGN_JOB, TapisAuth
+from hpcjobs.services.tapis_records import KEY_TAG, SUM_TAG, history_of, info_of, log_name, time_of
+from hpcjobs.services.tapis_requests import conditions, key_tag, request_of, sum_tag
+from hpcjobs.tapis_data import UUID
 
-KEY_TAG = "hpcjobs-key:"
-"""How the tag begins that a submission key travels in: Tapis has no place of its own for one."""
-
-UNKNOWN_JOB = ("JOBS_JOB_NOT_FOUND", "JOBS_JOB_SELECT_UUID_ERROR", "JOBS_JOBRESUBMIT_NOT_FOUND")
+UNKNOWN_JOB = ("JOBS_JOB_NOT_FOUND", "JOBS_JOB_SELECT_UUID_ERROR", "JOBS_JOBRESUBMIT_NOT_FOUND", "JOBS_JOB_NOT_VISIBLE")
 """What a message names where there is no such job, whatever the status: 400, 404 and 500 occur."""
 
-FOREIGN_JOB = ("JOBS_MISMATCHED_OWNER", "JOBS_MISMATCHED_TENANT")
-"""What a message names where the job is another's: with 401, which elsewhere means that the token is no good."""
-
 PAGE = 1000
+"""Most entries that are asked for at once."""
+
+LOOK = 50
+"""Most jobs that are looked at in one request: their ids are in the address."""
+
+REMEMBERED = 10_000
+"""Most jobs of which it is remembered that they were asked to stop: Tapis does not tell."""
+
+FAILED_PAUSES = (1.0, 3.0)
+"""Seconds before a look that failed with status 500 is repeated."""
+
+_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
 
 class TapisService(Service):
@@ -50,7 +79,18 @@ class TapisService(Service):
 
     Args:
         url: ``tapis+https://TENANT.tapis.io``.
-        token: The token (a JWT), or what returns one: called again when Tapis says that it is no longer good.
+        token: The token (a JWT), or what returns one: called again when it ends.
+        username: Who logs in, with ``password``, where there is no token.
+        password: The password, or a function that asks for it.
+        client_id: A client that the tenant knows; with it there are refresh tokens, and login by a code.
+        client_key: Its key.
+        refresh_token: One that there is already.
+        login: ``"device"`` to log in by a code that is typed in a browser.
+
+    Example:
+        >>> service = TapisService("tapis+https://designsafe.tapis.io", token="e30.e30.c2ln")
+        >>> next(service.get("6f9e8f0b-6a0b-4b3a-8d53-cb3d2a8f9b8a-007")).path
+        '/v3/jobs/6f9e8f0b-6a0b-4b3a-8d53-cb3d2a8f9b8a-007'
     """
 
     name = "Tapis"
@@ -58,13 +98,42 @@ class TapisService(Service):
         cancel_can_be_lost=True,
         history=True,
         retry=True,
+        update=True,
         delete=True,
+        logs=True,
+        files=True,
+        bulk_get=LOOK,
+        find_within=15.0,
         min_poll=2.0,
     )
 
-    def __init__(self, url: str, *, token: str | Callable[[], str] | None = None) -> None:
-        self.base_url = url.removeprefix("tapis+").rstrip("/")
-        self._token = token
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | Callable[[], str] | None = None,
+        username: str | None = None,
+        password: str | Callable[[], str] | None = None,
+        client_id: str | None = None,
+        client_key: str | None = None,
+        refresh_token: str | None = None,
+        login: str | None = None,
+    ) -> None:
+        rest = url.removeprefix("tapis+")
+        self.base_url = re.sub(r"^tapis://", "https://", rest).rstrip("/").removesuffix("/v3")
+        self.auth = TapisAuth(
+            self.base_url,
+            token=token,
+            username=username,
+            password=password,
+            client_id=client_id,
+            client_key=client_key,
+            refresh_token=refresh_token,
+            login=login,
+        )
+        self._asked: OrderedDict[str, str | None] = OrderedDict()
+
+    # Looking
 
     def get(self, job_id: str) -> Op[JobInfo]:
         """Look at a job.
@@ -72,22 +141,75 @@ class TapisService(Service):
         Raises:
             JobNotFound: There is no such job, or it is another's.
         """
-        return info_of((yield from self._result(Request("GET", self._at(job_id)))))
+        return self._info((yield from self._result(Request("GET", self._at(job_id)))))
+
+    def get_many(self, ids: Sequence[str]) -> Op[JobQueryAnswer]:
+        """Look at many jobs: by a search, and one by one at those that it does not find (a hidden one, say)."""
+        wanted = list(dict.fromkeys(ids))
+        found: dict[str, JobInfo] = {}
+        good = [job_id for job_id in wanted if UUID.fullmatch(job_id)]
+        for start in range(0, len(good), LOOK) if len(good) > 1 else ():
+            some = good[start : start + LOOK]
+            params = [("uuid.in", ",".join(some)), ("select", "allAttributes"), ("limit", str(len(some)))]
+            try:
+                jobs = yield from self._result(Request("GET", "/v3/jobs/search", params=params))
+            except InvalidRequest:  # a release that does not search for ids
+                break
+            found.update((job["uuid"], self._info(job)) for job in jobs)
+        missing: list[str] = []
+        for job_id in wanted:
+            if job_id not in found:
+                try:
+                    found[job_id] = yield from self.get(job_id)
+                except (JobNotFound, PermissionDenied):
+                    missing.append(job_id)
+        return JobQueryAnswer(items=[found[job_id] for job_id in wanted if job_id in found], missing=missing)
 
     def find(self, key: str) -> Op[JobInfo | None]:
         """The job that carries a submission key among its tags."""
-        params = [("tags.contains", KEY_TAG + key), ("select", "allAttributes"), ("limit", "1")]
+        params = [("tags.contains", key_tag(key)), ("select", "allAttributes"), ("limit", "1")]
         found = yield from self._result(Request("GET", "/v3/jobs/search", params=params))
-        return info_of(found[0]) if found else None
+        return self._info(found[0]) if found else None
+
+    def asked_for(self, info: JobInfo, spec: JobSpec, key: str) -> bool:
+        """Whether a job that was found by ``key`` is the one that ``spec`` asks for."""
+        tags = (info.spec or {}).get("tags") or []
+        return not any(tag.startswith(SUM_TAG) for tag in tags) or sum_tag(request_of(spec, key)) in tags
 
     def page(self, filter: JobFilter, *, limit: int, cursor: str | None) -> Op[JobPage]:  # noqa: A002 - its name
         """One page of the jobs that ``filter`` means, newest first."""
+        if filter.array is not None or (filter.state and not set(filter.state) & set(TAPIS_WORDS.values())):
+            return JobPage(items=[])
         skip = int(cursor or 0)
         params = [("limit", str(limit)), ("skip", str(skip)), ("orderBy", "created(desc)")]
-        params += [("select", "allAttributes"), *_conditions(filter)]
-        found = yield from self._result(Request("GET", "/v3/jobs/search", params=params))
-        more = str(skip + len(found)) if len(found) == limit else None
-        return JobPage(items=[info_of(job) for job in found], next=more)
+        params += [("select", "allAttributes"), *conditions(filter)]
+        envelope = yield from self._envelope(Request("GET", "/v3/jobs/search", params=params))
+        found = envelope["result"]
+        # it may hand out fewer than were asked for, and says so
+        most = (envelope.get("metadata") or {}).get("recordLimit")
+        full = len(found) >= (min(most, limit) if isinstance(most, int) and most > 0 else limit)
+        return JobPage(items=[self._info(job) for job in found], next=str(skip + len(found)) if full else None)
+
+    def history(self, job_id: str) -> Op[History]:
+        """What Tapis has written down about a job."""
+        return history_of((yield from self._all(f"{self._at(job_id)}/history")))
+
+    def pace(self, quiet: float, states: Collection[JobState]) -> float:
+        """Seconds until the next look, as Tapis itself looks at the scheduler: asking more often tells nothing new.
+
+        Its monitor looks after 1 s, every 10 s up to the first minute, every 60 s up to eleven minutes, and every
+        180 s or more from then on; other states than QUEUED and RUNNING change by themselves.
+        """
+        if quiet < 60 or not {JobState.QUEUED, JobState.RUNNING}.issuperset(states):
+            return min(15.0, max(2.0, quiet / 4))
+        return 60.0 if quiet < 651 else 180.0
+
+    # Acting
+
+    def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
+        """Ask for a job; the key travels as a tag, by which it is found again after a lost answer."""
+        body = request_of(spec, key)
+        return self._info((yield from self._result(Request("POST", "/v3/jobs/submit", json=body, repeatable=False))))
 
     def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:  # noqa: ARG002
         """Ask that jobs stop, one by one. That Tapis has taken a request says nothing of the job."""
@@ -105,6 +227,9 @@ class TapisService(Service):
         except Conflict:  # it has ended: how, is asked
             state = (yield from self.get(job_id)).state
             return CancelResult(outcome=CancelOutcome.ALREADY_TERMINAL, before=state, after=state, **told)
+        self._asked[job_id] = reason
+        if len(self._asked) > REMEMBERED:
+            self._asked.popitem(last=False)
         return CancelResult(outcome=CancelOutcome.CANCEL_REQUESTED, **told)
 
     def retry(self, ids: Sequence[str]) -> Op[list[RetryResult]]:
@@ -138,21 +263,46 @@ class TapisService(Service):
         except JobNotFound:
             return DeleteResult(job_id=job_id, outcome=DeleteOutcome.NOT_FOUND)
         except Conflict:
-            return DeleteResult(
-                job_id=job_id, outcome=DeleteOutcome.STILL_RUNNING, before=(yield from self.get(job_id)).state
-            )
+            state = (yield from self.get(job_id)).state
+            return DeleteResult(job_id=job_id, outcome=DeleteOutcome.STILL_RUNNING, before=state)
         return DeleteResult(job_id=job_id, outcome=DeleteOutcome.DELETED)
 
-    def history(self, job_id: str) -> Op[History]:
-        """What Tapis has written down about a job."""
-        items: list[Any] = []
-        while True:
-            params = [("limit", str(PAGE)), ("skip", str(len(items)))]
-            some = yield from self._result(Request("GET", f"{self._at(job_id)}/history", params=params))
-            items += some
-            if len(some) < PAGE:
-                break
-        return History(changes=[change for item in items if (change := _change(item)) is not None])
+    def update(self, items: Sequence[JobUpdate]) -> Op[list[UpdateResult]]:
+        """Change tags and meta (Tapis's notes), where the tenant's release has annotations; nothing else can change.
+
+        Raises:
+            Unsupported: The tenant's release has no annotations.
+        """
+        results = []
+        for item in items:
+            results.append((yield from self._annotate(item)))  # noqa: PERF401 - no yield in a comprehension
+        return results
+
+    def _annotate(self, item: JobUpdate) -> Op[UpdateResult]:
+        given = item.changes.given
+        if others := sorted(given.keys() - {"tags", "meta"}):
+            detail = f"{', '.join(others)}: Tapis changes nothing of a job but its tags and its meta (notes)"
+            return UpdateResult(job_id=item.id, outcome=UpdateOutcome.REFUSED, detail=detail)
+        try:
+            job = yield from self._result(Request("GET", self._at(item.id)))
+            body: dict[str, Any] = {}
+            if "tags" in given:  # those by which the job is found again stay
+                kept = [tag for tag in job.get("tags") or [] if tag.startswith((KEY_TAG, SUM_TAG))]
+                body["tags"] = [*(given["tags"] or []), *kept]
+            if "meta" in given:
+                body["notes"] = given["meta"] or {}
+            before = info_of(job).state
+            yield from self._result(Request("PUT", f"{self._at(item.id)}/annotations", json=body))
+        except JobNotFound:
+            return UpdateResult(job_id=item.id, outcome=UpdateOutcome.NOT_FOUND)
+        except Conflict as error:
+            return UpdateResult(job_id=item.id, outcome=UpdateOutcome.REFUSED, detail=error.detail)
+        except NotFound:
+            advice = "leave them, or submit another job"
+            raise Unsupported(self.name, "change a job's tags in this tenant's release", advice) from None
+        return UpdateResult(job_id=item.id, outcome=UpdateOutcome.UPDATED, before=before, after=before)
+
+    # Files and logs
 
     def files(self, job_id: str) -> Op[list[OutputFile]]:
         """The outputs, also while the job runs; folders are walked through."""
@@ -160,57 +310,148 @@ class TapisService(Service):
         folders = [""]
         while folders:
             folder = folders.pop()
-            skip = 0
-            while True:
-                params = [("limit", str(PAGE)), ("skip", str(skip)), ("allowIfRunning", "true")]
-                path = f"{self._at(job_id)}/output/list/{quote(folder, safe='/')}"
-                some = yield from self._result(Request("GET", path, params=params))
-                for item in some:
-                    where = f"{folder}/{item['name']}".lstrip("/")
-                    if item.get("type") == "dir":
-                        folders.append(where)
-                    elif item.get("type") == "file":
-                        found.append(OutputFile(path=where, size=item["size"], modified_at=_time(item["lastModified"])))
-                skip += len(some)
-                if len(some) < PAGE:
-                    break
+            for item in (yield from self._all(self._output("list", job_id, folder), _WHILE_RUNNING)):
+                where = f"{folder}/{item['name']}".lstrip("/")
+                if item.get("type") == "dir":
+                    folders.append(where)
+                elif item.get("type") == "file":
+                    size, changed = int(item.get("size") or 0), time_of(item.get("lastModified"))
+                    found.append(OutputFile(path=where, size=size, modified_at=changed))
         return sorted(found, key=lambda file: file.path)
 
-    def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
-        """Ask for a job; the key travels as a tag, by which it is found again after a lost answer."""
-        body = request_of(spec, key)
-        return info_of((yield from self._result(Request("POST", "/v3/jobs/submit", json=body, repeatable=False))))
+    def file(self, job_id: str, path: str, *, offset: int, length: int, summed: bool = False) -> Op[FileChunk]:  # noqa: ARG002
+        """A piece of a job's file; the rest of it, where Tapis hands files out whole only."""
+        return (yield from self._piece(job_id, path, f"bytes={offset}-{offset + length - 1}", offset))
+
+    def log(
+        self,
+        job_id: str,
+        stream: str,
+        *,
+        offset: int,
+        wait: float = 0.0,  # noqa: ARG002 - an answer is not held
+        length: int | None = None,
+    ) -> Op[LogChunk]:
+        """A piece of what the application wrote: one of the job's files, which is looked at before it is fetched."""
+        state, attempt, name, size = yield from self._log(job_id, stream)
+        if name is None or size <= offset:
+            return LogChunk(b"", offset, size, state, attempt)
+        end = size if length is None else min(size, offset + length)
+        chunk = yield from self._piece(job_id, name, f"bytes={offset}-{end - 1}", offset)
+        return LogChunk(chunk.data[: end - offset], chunk.offset, max(size, chunk.total), state, attempt)
+
+    def log_tail(self, job_id: str, stream: str, *, size: int) -> Op[LogChunk]:
+        """The last ``size`` bytes of what the application wrote."""
+        state, attempt, name, total = yield from self._log(job_id, stream)
+        start = max(0, total - size)
+        if name is None or total == start:
+            return LogChunk(b"", total, total, state, attempt)
+        chunk = yield from self._piece(job_id, name, f"bytes={start}-{total - 1}", start)
+        return LogChunk(chunk.data[: total - start], chunk.offset, total, state, attempt)
+
+    def _log(self, job_id: str, stream: str) -> Op[tuple[JobState, int, str | None, int]]:
+        """A job's state, its attempt, and the name and size of a log, where there is one yet."""
+        job = yield from self._result(Request("GET", self._at(job_id)))
+        info = info_of(job)
+        name = log_name(job, stream)
+        if name is None or not info.attempt:
+            return info.state, info.attempt, None, 0
+        try:
+            listed = yield from self._result(
+                Request("GET", self._output("list", job_id, name), params=[*_WHILE_RUNNING, ("limit", "1")])
+            )
+        except JobNotFound:
+            raise
+        except (NotFound, InvalidRequest):  # the application has not written yet, or never did
+            return info.state, info.attempt, None, 0
+        size = int(listed[0].get("size") or 0) if listed else 0
+        return info.state, info.attempt, name if listed else None, size
+
+    def _piece(self, job_id: str, path: str, wanted: str, offset: int) -> Op[FileChunk]:
+        """A piece of a file; some releases know no ranges and send the whole."""
+        request = Request(
+            "GET", self._output("download", job_id, path), params=_WHILE_RUNNING, headers={"Range": wanted}
+        )
+        response = yield from call(request)
+        etag = response.headers.get("etag", "")
+        told = _RANGE.fullmatch(response.headers.get("content-range", ""))
+        if response.status == 416:
+            total = int(told[3]) if told else offset
+            return FileChunk(b"", min(offset, total), total, etag)
+        if not response.ok:
+            raise self.error_of(request, response)
+        if response.status == 206:
+            if told is None or told[1] is None:
+                raise unexpected(response, method="GET", url=self.base_url + request.path, why="no Content-Range")
+            return FileChunk(response.content, int(told[1]), int(told[3]), etag)
+        return FileChunk(response.content[offset:], offset, len(response.content), etag)
+
+    def _output(self, what: str, job_id: str, path: str) -> str:
+        return f"{self._at(job_id)}/output/{what}/{quote(path, safe='/') or '/'}"
+
+    # Asking
 
     def error_of(self, request: Request, response: Response) -> ServiceError:
         """The typed error for an answer: by its status, then by the code that begins its message."""
-        text = response.text()
         envelope = _json(response)
-        message = envelope.get("message") if isinstance(envelope, dict) else text
+        message = envelope.get("message") if isinstance(envelope, dict) else response.text().strip()
         url = self.base_url + request.path
-        if not isinstance(message, str) or "html" in response.headers.get("content-type", ""):
+        if not isinstance(message, str) or not message or "html" in response.headers.get("content-type", ""):
             return error_of(response, method=request.method, url=url)
         code, status = message.partition(" ")[0], response.status
         kind: type[ServiceError]
-        if any(word in message for word in UNKNOWN_JOB) or (status == 404 and "JOBS_JOB" in code):
+        if any(word in message for word in UNKNOWN_JOB):
             kind = JobNotFound
         elif any(word in message for word in FOREIGN_JOB):
             kind = PermissionDenied
         else:
-            kinds = {401: AuthenticationError, 403: PermissionDenied, 404: NotFound, 409: Conflict}
-            kind = kinds.get(status, ServiceUnavailable if status >= 500 else InvalidRequest)
-        error = kind(message, status=status, code=code, body=envelope if isinstance(envelope, dict) else None)
+            kind = _KINDS.get(status, ServiceUnavailable if status >= 500 else InvalidRequest)
+        body = envelope if isinstance(envelope, dict) else None
+        error = kind(message, status=status, code=code if code.isupper() else "", body=body)
         error.tries = response.tries
-        error.may_have_acted = response.lost
+        error.retry_after = retry_after(response)
+        error.may_have_acted = error.may_have_acted or response.lost
         return error
 
     def _result(self, request: Request) -> Op[Any]:
-        response = yield from call(request)
-        if not response.ok:
-            raise self.error_of(request, response)
+        return (yield from self._envelope(request))["result"]
+
+    def _envelope(self, request: Request) -> Op[dict[str, Any]]:
+        """Send a request, and once more where a look failed with 500 and not because there is no such job."""
+        pauses = iter(FAILED_PAUSES if request.method == "GET" else ())
+        while True:
+            response = yield from call(request)
+            if response.ok:
+                break
+            error = self.error_of(request, response)
+            pause = next(pauses, None) if response.status == 500 and isinstance(error, ServiceUnavailable) else None
+            if pause is None:
+                raise error
+            yield from sleep(pause)
         envelope = _json(response)
         if not isinstance(envelope, dict) or "result" not in envelope:
             raise unexpected(response, method=request.method, url=self.base_url + request.path, why="no result")
-        return envelope["result"]
+        return envelope
+
+    def _all(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Op[list[Any]]:
+        """A list, page by page until there is nothing more."""
+        items: list[Any] = []
+        while True:
+            asked = [*params, ("limit", str(PAGE)), ("skip", str(len(items)))]
+            some = yield from self._result(Request("GET", path, params=asked))
+            items += some or []
+            if not some or len(some) < PAGE_AT_LEAST:
+                return items
+
+    def _info(self, job: Mapping[str, Any]) -> JobInfo:
+        """What is known of a job: also that it was asked to stop, where we asked."""
+        info = info_of(job)
+        if info.id not in self._asked:
+            return info
+        if info.terminal:
+            reason = self._asked.pop(info.id, None)
+            return info.model_copy(update={"cancel_reason": reason}) if info.state is JobState.CANCELLED else info
+        return info.model_copy(update={"cancel_requested": True, "cancel_reason": self._asked[info.id]})
 
     def _at(self, job_id: str) -> str:
         if not UUID.fullmatch(job_id):
@@ -218,150 +459,19 @@ class TapisService(Service):
         return f"/v3/jobs/{job_id}"
 
 
-def request_of(spec: JobSpec, key: str) -> dict[str, Any]:
-    """What Tapis is asked for.
+PAGE_AT_LEAST = 100
+"""A page with fewer entries than that is the last one, whatever limit the service has of its own."""
 
-    The fields of ``options`` are Tapis's own and travel as they are; what the spec says beside them is put into Tapis's
-    words, and added to the lists among them.
+_WHILE_RUNNING = (("allowIfRunning", "true"),)
 
-    Raises:
-        InvalidSpec: What is asked for has no place in Tapis, or says the same twice.
-
-    Example:
-        >>> spec = JobSpec(app="opensees", app_version="3.6.0", resources={"cores": 4, "walltime": "2h"})
-        >>> request_of(spec, "k")["maxMinutes"]
-        120
-    """
-    given = dict(spec.options)
-    system, allocation = given.pop("system", None), given.pop("allocation", None)
-    problems = [
-        (name, f"Tapis has no place for it; {instead}")
-        for name, instead in _NO_PLACE.items()
-        if name in spec.model_fields_set
-        and getattr(spec, name) != JobSpec.model_fields[name].get_default(call_default_factory=True)
-    ]
-    if spec.app is None:
-        problems.append(("app", "Tapis runs apps only; give app= and app_version="))
-    elif spec.app_version is None:
-        problems.append(("app_version", "Tapis runs no app without a version"))
-    said: dict[str, Any] = {"name": spec.name or spec.app, "appId": spec.app, "appVersion": spec.app_version}
-    said["tags"] = [*spec.tags, KEY_TAG + key]
-    if system is not None:
-        said["execSystemId"] = system
-    if spec.queue != "default":
-        said["execSystemLogicalQueue"] = spec.queue
-    if "cores" in spec.resources.model_fields_set:
-        said["coresPerNode"] = spec.resources.cores
-    if spec.resources.memory is not None:
-        said["memoryMB"] = max(1, -(-spec.resources.memory // 1_000_000))
-    if spec.resources.walltime is not None:
-        said["maxMinutes"] = max(1, math.ceil(spec.resources.walltime.total_seconds() / 60))
-    if spec.meta:
-        said["notes"] = spec.meta
-    problems += [
-        (name, "is given in Tapis's word and in ours; give one of them")
-        for name in given.keys() & said.keys() - {"tags"}
-    ]
-    if problems:
-        raise InvalidSpec(problems)
-    parameters = dict(given.pop("parameterSet", None) or {})
-    for field, more in (
-        ("appArgs", [{"name": name, "arg": str(value)} for name, value in (spec.args or {}).items()]),
-        ("envVariables", [{"key": name, "value": value} for name, value in spec.env.items()]),
-        ("schedulerOptions", [{"name": "allocation", "arg": f"-A {allocation}"}] if allocation else []),
-    ):
-        if more:
-            parameters[field] = [*parameters.get(field, ()), *more]
-    if parameters:
-        said["parameterSet"] = parameters
-    said["tags"] = [*given.pop("tags", ()), *said["tags"]]
-    return {**given, **said}
-
-
-_NO_PLACE = {
-    "command": "make an app of it, or use one that takes a script",
-    "task": "give app=",
-    "inputs": 'give options={"fileInputs": [{"sourceUrl": ..., "targetPath": ...}]}',
-    "priority": "leave it out",
-    "max_attempts": "leave it out and retry() it",
-    "backoff": "leave it out",
-    "retry_on": "leave it out",
-    "after": "wait for the other job, then submit",
-    "start_at": "leave it out",
-    "start_in": "leave it out",
-    "expires_in": "leave it out",
+_KINDS: Mapping[int, type[ServiceError]] = {
+    401: AuthenticationError,
+    403: PermissionDenied,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    429: RateLimited,
 }
-"""Fields of a spec that Tapis cannot do, and what to do instead."""
-
-
-def info_of(job: Mapping[str, Any]) -> JobInfo:
-    """What is known of a job, from Tapis's record of it.
-
-    Example:
-        >>> info_of({"uuid": "1", "status": "BLOCKED", "name": "a", "lastMessage": "no quota"}).state
-        <JobState.PAUSED: 'PAUSED'>
-    """
-    word = job["status"]
-    state = to_state(word, TAPIS_WORDS)
-    return JobInfo(
-        id=job["uuid"],
-        state=state,
-        native_state=word,
-        name=job.get("name"),
-        owner=job.get("owner"),
-        queue=job.get("execSystemLogicalQueue"),
-        tags=[tag for tag in job.get("tags") or [] if not tag.startswith(KEY_TAG)],
-        reason=reason_of(job.get("condition"), job.get("lastMessage")) if state.terminal or word == "BLOCKED" else None,
-        exit_code=_number(job.get("remoteResultInfo")),
-        created_at=_time(job.get("created")),
-        started_at=_time(job.get("remoteStarted")),
-        finished_at=_time(job.get("ended")),
-        spec={key: value for key, value in job.items() if value is not None},
-    )
-
-
-def _conditions(wanted: JobFilter) -> list[tuple[str, str]]:
-    told = []
-    if wanted.state:
-        words = [word for word, state in TAPIS_WORDS.items() if state in wanted.state]
-        told.append(("status.in", ",".join(words)))
-    if wanted.name is not None:
-        told.append(("name.like", wanted.name) if "*" in wanted.name else ("name.eq", wanted.name))
-    told += [("tags.contains", tag) for tag in wanted.tag]
-    if wanted.queue is not None:
-        told.append(("execSystemLogicalQueue.eq", wanted.queue))
-    for operator, moment in (("gte", wanted.created_after), ("lt", wanted.created_before)):
-        if moment is not None:
-            told.append((f"created.{operator}", f"{moment.astimezone(dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"))
-    return told
-
-
-def _change(item: Mapping[str, Any]) -> Change | None:
-    """An entry of the history that is a change of the state; None for another one."""
-    word = item.get("eventDetail") if item.get("event") == "JOB_NEW_STATUS" else item.get("jobStatus")
-    at = _time(item.get("created"))
-    if not word or at is None:
-        return None
-    try:
-        said = json.loads(item.get("description") or "")
-    except ValueError:
-        said = None
-    return Change(
-        state=to_state(word, TAPIS_WORDS), at=at, reason=said.get("message") if isinstance(said, dict) else None
-    )
-
-
-def _time(text: str | None) -> dt.datetime | None:
-    """A moment as Tapis writes it: with up to six digits of a second, or none."""
-    if not text:
-        return None
-    seconds, _, fraction = text.rstrip("Z").partition(".")
-    # Python 3.10 reads three digits of a second or six, nothing between
-    return dt.datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().lstrip("-").isdecimal() else None
 
 
 def _json(response: Response) -> Any:

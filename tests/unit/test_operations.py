@@ -152,10 +152,34 @@ def test_being_turned_away_is_no_lost_answer(script):
 
 @pytest.mark.parametrize("lost", [TimedOut("t"), ConnectionLost("c"), Response(503, {}, b"")], ids=["t", "c", "503"])
 def test_a_service_that_forgets_keys_is_asked_for_the_job_and_never_sent_another(script, reply, lost):
-    info = script.play(submit(Forgetful("http://h"), key="mine"), lost, reply(200, {"items": [INFO]}))
+    info = script.play(submit(Forgetful("http://h")), lost, reply(200, {"items": [INFO]}))
     assert info.id == "j1"
     assert script.sent == ["POST /v1/jobs", "GET /v1/jobs"]
-    assert ("key", "mine") in script.requests[1].params
+    key = script.requests[0].headers["Idempotency-Key"]
+    assert ("key", key) in script.requests[1].params
+
+
+def test_a_key_that_was_used_makes_no_second_job_on_a_service_that_forgets_keys(script, reply):
+    """It is asked for the job first; what the same key was used for before is no other job."""
+    assert script.play(submit(Forgetful("http://h"), key="mine"), reply(200, {"items": [INFO]})).id == "j1"
+    assert script.sent == ["GET /v1/jobs"]
+
+
+def test_the_same_key_for_another_job_is_refused_where_the_service_forgets_keys(script, reply):
+    class Another(Forgetful):
+        def asked_for(self, info, spec, key):
+            return False
+
+    with pytest.raises(Conflict, match="'mine' was used for another job, j1"):
+        script.play(submit(Another("http://h"), key="mine"), reply(200, {"items": [INFO]}))
+
+
+def test_a_job_that_is_accepted_late_is_found_by_its_key(script, reply):
+    class Slow(Forgetful):
+        capabilities = Forgetful.capabilities.model_copy(update={"find_within": 5.0})
+
+    found = [reply(200, {"items": []}), reply(200, {"items": []}), reply(200, {"items": [INFO]})]
+    assert script.play(submit(Slow("http://h")), TimedOut("t"), *found).id == "j1"
 
 
 def test_a_job_that_is_not_found_by_its_key_is_unknown(script, reply):

@@ -11,7 +11,7 @@ from hpcjobs.errors import ConfigError, JobNotFound, Unsupported
 from hpcjobs.models import JobFilter, JobInfo, TokenOrder
 from hpcjobs.services import find_service
 from hpcjobs.services.base import Service
-from hpcjobs.services.bearer import BearerAuth
+from hpcjobs.services.tokens import CalledAuth
 
 
 class Plain(Service):
@@ -52,7 +52,7 @@ def test_http_is_the_reference_server(url, base):
 def test_a_token_in_the_address_is_understood():
     service = find_service("http://127.0.0.1:8765/?token=s3cret")
     assert service.base_url == "http://127.0.0.1:8765"
-    assert isinstance(service.auth, BearerAuth)
+    assert isinstance(service.auth, CalledAuth)
     request = next(service.auth.sync_auth_flow(httpx.Request("GET", "http://x")))
     assert request.headers["authorization"] == "Bearer s3cret"
 
@@ -112,9 +112,9 @@ def test_what_a_service_can_be_told_is_told_and_nothing_else(monkeypatch):
     service = find_service("told://x", options={"account": "abc"})
     assert isinstance(service, Told)
     assert service.account == "abc"
-    with pytest.raises(ConfigError, match=r"'acount'.*account, service, token, token_command, token_file, url"):
+    with pytest.raises(ConfigError, match=r"'acount'.*account, token"):
         find_service("told://x", options={"acount": "abc"})
-    with pytest.raises(ConfigError, match=r"'token_fil'.*keys are service, token, token_command, token_file, url$"):
+    with pytest.raises(ConfigError, match=r"'token_fil'.*has token, and in a profile also service, token_command, token_file, url$"):
         find_service("http://h", options={"token_fil": "x"})
 
 

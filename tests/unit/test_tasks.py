@@ -208,7 +208,7 @@ def test_the_result_is_json_and_an_error_is_told(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "give a command or a task"),
+        ({}, "give a command, a task or an app"),
         ({"command": "true", "task": "fit"}, "both"),
         ({"command": "true", "args": {}}, "args goes with task="),
         ({"task": "fit", "function": {"name": "f", "result": "r"}}, "function goes with command="),

@@ -28,6 +28,7 @@ from hpcjobs.errors import (
 )
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import Capabilities, JobInfo, JobQueryAnswer, Progress
+from hpcjobs.services.base import SLOWEST
 from hpcjobs.watching import News, Watcher
 
 
@@ -62,6 +63,10 @@ class World:
         self.slow_end: Callable[[], object] | None = None
 
     # the service
+
+    def pace(self, quiet: float, states: Any) -> float:
+        del states
+        return min(SLOWEST, quiet / 10)
 
     def get_many(self, ids: Any) -> Any:
         return list(ids)
@@ -220,7 +225,7 @@ def test_the_pace_slows_down_while_nothing_changes(make: Any) -> None:
     now[0] = 60.0
     assert watcher._pace() == 6.0
     now[0] = 100_000.0
-    assert watcher._pace() == watching.SLOWEST
+    assert watcher._pace() == SLOWEST
     watcher._changed_at = now[0]
     assert watcher._pace() == 0.5
     watcher._streaming = True
