@@ -114,7 +114,9 @@ def test_what_a_service_can_be_told_is_told_and_nothing_else(monkeypatch):
     assert service.account == "abc"
     with pytest.raises(ConfigError, match=r"'acount'.*account, token"):
         find_service("told://x", options={"acount": "abc"})
-    with pytest.raises(ConfigError, match=r"'token_fil'.*has token, and in a profile also service, token_command, token_file, url$"):
+    with pytest.raises(
+        ConfigError, match=r"'token_fil'.*has token, and in a profile also service, token_command, token_file, url$"
+    ):
         find_service("http://h", options={"token_fil": "x"})
 
 
