@@ -539,6 +539,11 @@ def check_work(context: Context, spec: JobSpec) -> None:
     Raises:
         Problem: 422 with every wrong argument; 403 where the service runs tasks only.
     """
+    if spec.app is not None:
+        raise invalid([("app", "this service has no apps; give a command, a function or one of its tasks")])
+    if spec.options:
+        known = ", ".join(sorted(spec.options))
+        raise invalid([("options", f"this service has no options of its own, and does not know {known}; leave them out")])
     if spec.task is None:
         if context.settings.tasks_only:
             kind = "command" if spec.function is None else "function"
