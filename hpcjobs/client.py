@@ -83,6 +83,7 @@ class JobOptions(TypedDict, total=False):
     requeue: bool | None
     stderr: StderrMode | str | None
     meta: Mapping[str, Any] | None
+    options: Mapping[str, Any] | None
 
 
 class _Client(Generic[S]):
@@ -191,11 +192,26 @@ class Client(_Client[Session]):
         **options: Unpack[JobOptions],
     ) -> Job[Any]: ...
 
+    @overload
+    def submit(
+        self,
+        *,
+        app: str,
+        app_version: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job[Any]: ...
+
     def submit(
         self,
         command: Command | Callable[..., Any] | None = None,
         *arguments: Any,
         task: str | None = None,
+        app: str | None = None,
+        app_version: str | None = None,
         args: Mapping[str, Any] | None = None,
         python: Python = None,
         inputs: Inputs = None,
@@ -218,6 +234,7 @@ class Client(_Client[Session]):
         requeue: bool | None = None,
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         key: str | None = None,
         progress: bool | None = None,
         **keywords: Any,
@@ -229,7 +246,9 @@ class Client(_Client[Session]):
                 other arguments override; or a function, which is called in the job.
             *arguments: The function's arguments by position.
             task: Instead of a command, the name of a function that the service offers: ``client.tasks()``.
-            args: The arguments of the task, by name.
+            app: Instead of a command, an application that the service's operators have set up.
+            app_version: Its version, where the service has several.
+            args: The arguments of the task or the app, by name.
             python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
                 the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
             inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
@@ -254,6 +273,7 @@ class Client(_Client[Session]):
             requeue: Whether the job runs again, once, if its worker was lost; True unless said otherwise.
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
+            options: What only this kind of service understands, in its own words.
             key: A submission key of your own; the same key never makes a second job.
             progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **keywords: With a function its arguments by name; where one is named like an option here, bind it with
@@ -281,6 +301,8 @@ class Client(_Client[Session]):
             progress=progress,
             python=python,
             task=task,
+            app=app,
+            app_version=app_version,
             args=args,
             name=name,
             tags=tags,
@@ -301,6 +323,7 @@ class Client(_Client[Session]):
             requeue=requeue,
             stderr=stderr,
             meta=meta,
+            options=options,
         )
         info = self._session.transfer(order, progress)
         return Job(self._session, info)
@@ -972,11 +995,26 @@ class AsyncClient(_Client[AsyncSession]):
         **options: Unpack[JobOptions],
     ) -> AsyncJob[Any]: ...
 
+    @overload
+    async def submit(
+        self,
+        *,
+        app: str,
+        app_version: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        inputs: Inputs = None,
+        key: str | None = None,
+        progress: bool | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob[Any]: ...
+
     async def submit(
         self,
         command: Command | Callable[..., Any] | None = None,
         *arguments: Any,
         task: str | None = None,
+        app: str | None = None,
+        app_version: str | None = None,
         args: Mapping[str, Any] | None = None,
         python: Python = None,
         inputs: Inputs = None,
@@ -999,6 +1037,7 @@ class AsyncClient(_Client[AsyncSession]):
         requeue: bool | None = None,
         stderr: StderrMode | str | None = None,
         meta: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         key: str | None = None,
         progress: bool | None = None,
         **keywords: Any,
@@ -1010,7 +1049,9 @@ class AsyncClient(_Client[AsyncSession]):
                 other arguments override; or a function, which is called in the job.
             *arguments: The function's arguments by position.
             task: Instead of a command, the name of a function that the service offers: ``client.tasks()``.
-            args: The arguments of the task, by name.
+            app: Instead of a command, an application that the service's operators have set up.
+            app_version: Its version, where the service has several.
+            args: The arguments of the task or the app, by name.
             python: The Python that runs a function: a path, or a list such as ``["srun", "python3"]``. This one, where
                 the job finds it at the same path, unless said otherwise; else the ``python3`` on the job's path.
             inputs: For the job's folder: files, folders, and patterns such as ``"params/*.json"`` or ``"**/*.py"``; or
@@ -1035,6 +1076,7 @@ class AsyncClient(_Client[AsyncSession]):
             requeue: Whether the job runs again, once, if its worker was lost; True unless said otherwise.
             stderr: ``"merged"`` into the log, in order, or ``"separate"``, for ``job.logs("stderr")``.
             meta: Anything JSON that travels with the job.
+            options: What only this kind of service understands, in its own words.
             key: A submission key of your own; the same key never makes a second job.
             progress: Whether inputs that take a while are shown as they travel. None: in a notebook and on a terminal.
             **keywords: With a function its arguments by name; where one is named like an option here, bind it with
@@ -1062,6 +1104,8 @@ class AsyncClient(_Client[AsyncSession]):
             progress=progress,
             python=python,
             task=task,
+            app=app,
+            app_version=app_version,
             args=args,
             name=name,
             tags=tags,
@@ -1082,6 +1126,7 @@ class AsyncClient(_Client[AsyncSession]):
             requeue=requeue,
             stderr=stderr,
             meta=meta,
+            options=options,
         )
         info = await self._session.transfer(order, progress)
         return AsyncJob(self._session, info)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NO_OPTIONS = {"command", "task", "args", "function", "resources"}
+_NO_OPTIONS = {"command", "task", "app", "app_version", "args", "function", "resources"}
 """The fields of a spec that say what is run."""
 
 
@@ -216,8 +216,8 @@ def _refuse_doubt(
         meant = f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(options)}"
         problems.append((word, f"is neither a parameter of {name} nor an option of the job{meant}"))
     problems += [
-        (option, f"goes with a task; the arguments of {name} stand after it: submit({name}, 1, x=2)")
-        for option in ("task", "args")
+        (option, f"goes with a task or an app; the arguments of {name} stand after it: submit({name}, 1, x=2)")
+        for option in ("task", "app", "app_version", "args")
         if option in used and not problems
     ]
     if problems:

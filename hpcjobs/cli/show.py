@@ -188,6 +188,7 @@ def _work(spec: dict[str, Any]) -> list[tuple[str, Cell | str | None]]:
     return [
         ("function", (spec.get("function") or {}).get("name")),
         ("task", spec.get("task")),
+        ("app", " ".join(filter(None, [spec.get("app"), spec.get("app_version")]))),
         ("args", json.dumps(spec["args"], ensure_ascii=False) if spec.get("args") else None),
         ("command", None if spec.get("function") else _command(spec.get("command"))),
         ("cores", str(resources["cores"]) if resources.get("cores") else None),
@@ -196,6 +197,7 @@ def _work(spec: dict[str, Any]) -> list[tuple[str, Cell | str | None]]:
         ("grace", _seconds(spec.get("grace"))),
         ("backoff", _seconds(spec.get("backoff") or None)),
         ("retry on", ", ".join(f"exit code {code}" for code in spec.get("retry_on") or [])),
+        ("options", json.dumps(spec["options"], ensure_ascii=False) if spec.get("options") else None),
         ("env", ", ".join(f"{name}={value}" for name, value in (spec.get("env") or {}).items())),
         ("inputs", ", ".join(f"{item['name']} ({output.size(item['size'])})" for item in spec.get("inputs") or [])),
     ]

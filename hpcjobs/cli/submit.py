@@ -35,6 +35,7 @@ Examples:
   hpcjobs submit --over dampings.csv -- python fit.py --damping '{damping}'
   hpcjobs submit --array 100 --name sweep 'fit.py --seed {index}'
   hpcjobs submit --task fit -- day=2026-05-01 order=3
+  hpcjobs submit --app opensees --app-version 3.6.0 -- script=frame.tcl
 """
 
 app = typer.Typer(**PLAIN)
@@ -55,13 +56,20 @@ def submit(  # noqa: PLR0917 - the options of the command
         typer.Argument(
             metavar="COMMAND...",
             help="The program and its arguments. A single word with spaces in it is a shell command. "
-            "With --task its arguments: NAME=JSON; what is no JSON is text.",
+            "With --task or --app its arguments: NAME=JSON; what is no JSON is text.",
             show_default=False,
         ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option("--task", metavar="NAME", help="Instead of a command, a function that the service offers."),
+    ] = None,
+    application: Annotated[
+        str | None,
+        typer.Option("--app", metavar="NAME", help="Instead of a command, an application that is set up there."),
+    ] = None,
+    app_version: Annotated[
+        str | None, typer.Option("--app-version", metavar="VERSION", help="Its version, where there are several.")
     ] = None,
     inputs: Annotated[
         list[str] | None,
@@ -109,6 +117,15 @@ def submit(  # noqa: PLR0917 - the options of the command
             "--meta",
             metavar="KEY=JSON",
             help="Something of your own to keep with the job; what is no JSON is text. May be repeated.",
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=JSON",
+            help="What only this kind of service understands, in its own words; what is no JSON is text. "
+            "May be repeated.",
         ),
     ] = None,
     max_attempts: Annotated[
@@ -215,15 +232,8 @@ def submit(  # noqa: PLR0917 - the options of the command
         raise typer.BadParameter("--follow prints the log of one job; for an array give --wait, or see hpcjobs watch")
     if array is not None and over is not None:
         raise typer.BadParameter("give --array or --over, not both")
-    if not command and task is None:
-        raise typer.BadParameter("the command is missing; it stands last: hpcjobs submit -- python fit.py")
-    if shell is not None and task is not None:
-        raise typer.BadParameter("--shell and --no-shell go with a command, not with a task")
-    work: dict[str, Any] = {"command": _command(command or [], shell=shell)}
-    if task is not None:
-        work = {"task": task, "args": to_fields(command or [], what="the argument")}
     fields: dict[str, Any] = {
-        **work,
+        **_work(command or [], task=task, app=application, app_version=app_version, shell=shell),
         "name": name,
         "tags": tags,
         "cores": cores,
@@ -233,6 +243,7 @@ def submit(  # noqa: PLR0917 - the options of the command
         "priority": priority,
         "env": _environment(env or []),
         "meta": to_fields(meta or []),
+        "options": to_fields(options or [], what="the option"),
         "max_attempts": max_attempts,
         "backoff": backoff,
         "retry_on": retry_on,
@@ -365,6 +376,28 @@ def _followed(client: Client, job: JobInfo, settings: Settings, limit: float | N
     elif info.state is not JobState.FINISHED:
         output.error_line(waits.ending(info))
     return info
+
+
+def _work(
+    words: Sequence[str], *, task: str | None, app: str | None, app_version: str | None, shell: bool | None
+) -> dict[str, Any]:
+    """What is to run: a command, or a task or an app with its arguments.
+
+    Example:
+        >>> _work(["n=3"], task=None, app="fit", app_version="1.0", shell=None)
+        {'task': None, 'app': 'fit', 'app_version': '1.0', 'args': {'n': 3}}
+    """
+    if task is not None and app is not None:
+        raise typer.BadParameter("give --task or --app, not both")
+    if app_version is not None and app is None:
+        raise typer.BadParameter("--app-version goes with --app")
+    if task is None and app is None:
+        if not words:
+            raise typer.BadParameter("the command is missing; it stands last: hpcjobs submit -- python fit.py")
+        return {"command": _command(words, shell=shell)}
+    if shell is not None:
+        raise typer.BadParameter("--shell and --no-shell go with a command, not with a task or an app")
+    return {"task": task, "app": app, "app_version": app_version, "args": to_fields(words, what="the argument")}
 
 
 def _command(words: Sequence[str], *, shell: bool | None) -> str | list[str]:

@@ -87,6 +87,7 @@ def sync(client: Client, spec: JobSpec) -> None:
     assert_type(client.submit(later, 1).result(), bytes)
     assert_type(client.submit(lambda: 3, python=["srun", "python3"]).result(), int)
     assert_type(client.submit(task="fit", args={"n": 1}, cores=2).result(), Any)
+    assert_type(client.submit(app="fit", app_version="1", args={"n": 1}, options={"nodeCount": 2}), Job[Any])
     assert_type(as_completed([client.submit(half, 1)], timeout=3), Iterator[Job[float]])
     assert_type(track(client.submit(half, 1), 3, progress=False), Iterator[JobInfo])
     assert_type(track([client.submit(half, 1)]), Iterator[Job[float]])

@@ -200,6 +200,11 @@ def test_the_json_option_may_stand_before_or_behind_the_command(run, service):
         ["submit", "--after", ":ok", "--", "true"],
         ["submit", "--start-at", "2h", "--", "true"],
         ["submit", "--retry-on", "most", "--", "true"],
+        ["submit", "--task", "fit", "--app", "fit"],
+        ["submit", "--app-version", "1.0", "--", "true"],
+        ["submit", "--app", "fit", "--shell"],
+        ["submit", "--app", "fit", "--", "word"],
+        ["submit", "--option", "nodeCount", "--", "true"],
         ["show", "1", "--files", "--history"],
         ["queues", "nonsense"],
         ["queues", "set", "x"],
@@ -556,6 +561,21 @@ def test_the_live_table_is_never_higher_than_the_terminal(table_of):
 
 # ----------------------------------------------------------------------------------------------------------------------
 # What is said becomes what is asked
+
+
+def test_an_app_is_asked_for_with_its_version_its_arguments_and_the_words_of_its_service(run, service):
+    """What stands behind ``--app`` and ``--option`` is JSON where it can be, and text where it is none."""
+    sent = service.post("/v1/jobs").respond(201, json=info())
+    said = "--app fit --app-version 1.0 --option nodeCount=2 --option execSystemId=frontera -- n=3 file=a.csv"
+    assert run("submit", *said.split())[0] == 0
+    asked = json.loads(sent.calls.last.request.content)
+    assert {name: asked[name] for name in ("app", "app_version", "args", "options")} == {
+        "app": "fit",
+        "app_version": "1.0",
+        "args": {"n": 3, "file": "a.csv"},
+        "options": {"nodeCount": 2, "execSystemId": "frontera"},
+    }
+    assert "command" not in asked
 
 
 def test_the_options_of_submit_become_the_job_that_is_asked_for(run, service, tmp_path, monkeypatch):

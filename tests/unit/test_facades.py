@@ -187,4 +187,6 @@ def test_the_options_of_submit_are_those_that_type_checkers_know() -> None:
         for name, parameter in inspect.signature(Client.submit).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    assert taken - {"task", "args", "python", "inputs", "key", "progress"} == set(client.JobOptions.__annotations__)
+    assert taken - {"task", "app", "app_version", "args", "python", "inputs", "key", "progress"} == set(
+        client.JobOptions.__annotations__
+    )
