@@ -200,6 +200,7 @@ class JobMagics(magic.Magics):
             "tags": args.tag,
             "env": texts.environment(args.env or []),
             "meta": texts.fields(args.meta or []),
+            "options": texts.fields(args.option or [], what="the option"),
             "after": [dependency for word in args.after or [] for dependency in self._dependencies(word)],
             "start_at": None if args.start_at is None else texts.start(args.start_at),
             "requeue": False if args.no_requeue else None,

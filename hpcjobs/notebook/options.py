@@ -89,6 +89,12 @@ _OPTIONS = (
         metavar="KEY=JSON",
         help="Something of your own to keep with the job; what is no JSON is text. May be repeated.",
     ),
+    argument(
+        "--option",
+        action="append",
+        metavar="KEY=JSON",
+        help="What only this kind of service understands, in its own words. May be repeated.",
+    ),
     argument("--key", metavar="KEY", help="A submission key of your own: the same key never makes a second job."),
 )
 

@@ -156,7 +156,7 @@ def test_every_option_of_submit_is_one_of_the_magic(shell: Any) -> None:
     from hpcjobs.client import JobOptions
 
     own = {text for action in magics.JobMagics.job.parser._actions for text in action.option_strings}  # type: ignore[attr-defined]
-    many = {"tags": "--tag", "requeue": "--no-requeue"}
+    many = {"tags": "--tag", "requeue": "--no-requeue", "options": "--option"}
     for name in [*JobOptions.__annotations__, "key", "python"]:
         assert many.get(name, "--" + name.replace("_", "-")) in own, name
 

@@ -542,8 +542,8 @@ def check_work(context: Context, spec: JobSpec) -> None:
     if spec.app is not None:
         raise invalid([("app", "this service has no apps; give a command, a function or one of its tasks")])
     if spec.options:
-        known = ", ".join(sorted(spec.options))
-        raise invalid([("options", f"this service has no options of its own, and does not know {known}; leave them out")])
+        names = ", ".join(sorted(spec.options))
+        raise invalid([("options", f"this service has none of its own, and does not know {names}; leave them out")])
     if spec.task is None:
         if context.settings.tasks_only:
             kind = "command" if spec.function is None else "function"
