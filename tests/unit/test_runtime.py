@@ -132,22 +132,19 @@ def test_it_imports_where_nothing_of_the_clients_is_installed(script: Any) -> No
     assert script(code, options=("-S",)).end() == (0, "4f9c 2\n", "")
 
 
-def test_importing_costs_less_than_five_milliseconds(tmp_path: Path) -> None:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
-    def cost() -> int:
-        out = subprocess.run(
-            [sys.executable, "-S", "-X", "importtime", "-c", "import hpcjobs.runtime"],
-            env=environ,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-        )
-        return int(out.stderr.splitlines()[-1].split("|")[1])
-
-    assert min(cost() for _ in range(5)) < 5000
+def test_importing_brings_in_nothing_that_is_slow() -> None:
+    """Every job pays for it."""
+    code = "import sys; before = set(sys.modules); import hpcjobs.runtime; print(*set(sys.modules) - before)"
+    out = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    slow = {"asyncio", "typing", "re", "inspect", "logging", "subprocess", "tempfile", "dataclasses", "socket", "email"}
+    assert not {name.partition(".")[0] for name in out.stdout.split()} & slow
 
 
 def test_importing_changes_nothing_in_the_process(script: Any) -> None:
