@@ -19,6 +19,7 @@ import uvicorn
 
 from hpcjobs._version import __version__
 from hpcjobs_server.app import create_app
+from hpcjobs_server.apps import AppError
 from hpcjobs_server.context import Context
 from hpcjobs_server.processes import read_json, write_json
 from hpcjobs_server.settings import Settings
@@ -159,6 +160,8 @@ def main() -> None:
             server = Server(settings, listener)
         except TaskError as error:
             sys.exit(f"the tasks cannot be offered: {error}")
+        except AppError as error:
+            sys.exit(f"the apps cannot be offered: {error}")
         server.run(sockets=[listener])
 
 

@@ -13,10 +13,26 @@ from fastapi.responses import JSONResponse
 
 from hpcjobs._version import __version__
 from hpcjobs_server import problems
-from hpcjobs_server.api import blobs, documents, events, health, jobs, logs, named, outputs, queues, tokens, uploads
+from hpcjobs_server.api import (
+    apps,
+    blobs,
+    documents,
+    events,
+    faults,
+    health,
+    jobs,
+    logs,
+    named,
+    outputs,
+    queues,
+    tapis,
+    tokens,
+    uploads,
+)
 from hpcjobs_server.context import Context
 from hpcjobs_server.edge import Edge
 from hpcjobs_server.ending import ended
+from hpcjobs_server.faults import Faulty
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Store
 
@@ -24,6 +40,8 @@ _TIDYING = 3600.0
 """Seconds between two looks for uploads that were left behind."""
 _CLOSING = 2.0
 """Seconds for which the database's connections may take to end."""
+
+DIALECTS: problems.Dialects = {tapis.PREFIX: tapis.refusal}
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +69,17 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = context
-    app.add_middleware(Edge, metrics=context.metrics, streams=frozenset({"/v1/events"}))
-    problems.install(app)
+    if settings.faults:
+        app.add_middleware(Faulty, faults=context.faults, prefix=tapis.PREFIX)
+    app.add_middleware(Edge, metrics=context.metrics, streams=frozenset({"/v1/events"}), dialects=DIALECTS)
+    problems.install(app, DIALECTS)
     documents.install(app)
     # as one flat list: a request finds its route sooner, and the route knows its whole path
-    for part in (jobs, logs, events, outputs, blobs, uploads, named, queues, tokens, health):
+    for part in (jobs, logs, events, outputs, blobs, uploads, named, apps, faults, queues, tokens, health):
         app.router.routes.extend(part.router.routes)
     app.router.routes.extend(health.outside.routes)
+    for router in tapis.ROUTERS:
+        app.router.routes.extend(router.routes)
     return app
 
 
@@ -72,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await ended(tidying)
+        await context.faults.close()
         await context.janitor.stop()
         await context.feed.stop()
         await context.growth.stop()

@@ -55,6 +55,12 @@ TaskModules = Annotated[
         show_default=False,
     ),
 ]
+AppsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--apps", metavar="FILE", help="Offer the apps and systems that this TOML file registers.", show_default=False
+    ),
+]
 NoListen = Annotated[
     bool, typer.Option("--no-listen", help="Poll the database: for a pooler that cannot LISTEN.", show_default=False)
 ]
@@ -94,8 +100,15 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
     ] = None,
     no_listen: NoListen = False,
     tasks: TaskModules = None,
+    apps: AppsFile = None,
     tasks_only: Annotated[
         bool, typer.Option("--tasks-only", help="Refuse commands and functions of users.", show_default=False)
+    ] = False,
+    faults: Annotated[
+        bool,
+        typer.Option(
+            "--faults", help="Let administrators make the Tapis API fail, by /v1/faults: for tests.", show_default=False
+        ),
     ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in the background; return when it answers.", show_default=False)
@@ -139,9 +152,12 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         listen=False if no_listen else None,
         tasks=tasks or None,
         tasks_only=tasks_only or None,
+        apps=apps and apps.absolute(),
+        faults=faults or None,
     )
     if not (status or stop):
         settings = _with_tasks(settings)
+        _check_apps(settings)
     if status:
         _status(settings, as_json=as_json)
     elif stop:
@@ -172,6 +188,7 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
     ] = None,
     no_listen: NoListen = False,
     tasks: TaskModules = None,
+    apps: AppsFile = None,
 ) -> None:
     """Run one more worker of a server that runs, here or on another host.
 
@@ -191,8 +208,10 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
         queues=queue or None,
         listen=False if no_listen else None,
         tasks=tasks or None,
+        apps=apps and apps.absolute(),
     )
     settings = _with_tasks(settings, command="worker")
+    _check_apps(settings, command="worker")
     folder = DataFolder(settings.data)
     url = settings.database_url
     if not url:
@@ -261,8 +280,8 @@ def _with_tasks(settings: Settings, *, command: str = "serve") -> Settings:
     import sys
 
     if not settings.tasks:
-        if settings.tasks_only and command == "serve":
-            _fail("--tasks-only needs --tasks MODULE: there would be nothing to run", USAGE)
+        if settings.tasks_only and settings.apps is None and command == "serve":
+            _fail("--tasks-only needs --tasks MODULE or --apps FILE: there would be nothing to run", USAGE)
         return settings
     if not settings.tasks_path:
         path = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
@@ -277,6 +296,15 @@ def _with_tasks(settings: Settings, *, command: str = "serve") -> Settings:
     if checked.returncode:
         _fail(checked.stderr.strip() or f"--tasks: exit code {checked.returncode}", USAGE, command=command)
     return settings
+
+
+def _check_apps(settings: Settings, *, command: str = "serve") -> None:
+    from hpcjobs_server.apps import AppError, Apps
+
+    try:
+        Apps.load(settings.apps, tasks_only=settings.tasks_only)
+    except AppError as error:
+        _fail(f"--apps: {' '.join(str(error).split())}", USAGE, command=command)
 
 
 def _check_executor(name: str) -> None:

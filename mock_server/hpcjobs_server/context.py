@@ -6,9 +6,11 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from hpcjobs_server.apps import Apps
 from hpcjobs_server.auth import Tokens
 from hpcjobs_server.digests import Digests
 from hpcjobs_server.events import Feed
+from hpcjobs_server.faults import Faults
 from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
 from hpcjobs_server.janitor import Janitor
@@ -43,6 +45,8 @@ class Context:
     digests: Digests
     metrics: Metrics
     tasks: Tasks
+    apps: Apps
+    faults: Faults
     janitor: Janitor
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
@@ -62,6 +66,8 @@ class Context:
             digests=Digests(),
             metrics=Metrics(store),
             tasks=Tasks.load(settings.tasks, settings.tasks_path),
+            apps=Apps.load(settings.apps, tasks_only=settings.tasks_only),
+            faults=Faults(),
             janitor=Janitor(settings, store),
         )
 

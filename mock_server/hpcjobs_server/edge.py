@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from hpcjobs_server.problems import problem_of
+from hpcjobs_server.problems import Dialects, problem_of, told
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,10 +25,11 @@ class Edge:
         app: The app inside.
         metrics: Where requests are counted.
         streams: The routes whose answers never end by themselves.
+        dialects: How those who ask at some addresses are told no.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, streams: frozenset[str]) -> None:
-        self._app, self._metrics, self._streams = app, metrics, streams
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, streams: frozenset[str], dialects: Dialects) -> None:
+        self._app, self._metrics, self._streams, self._dialects = app, metrics, streams, dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -55,7 +56,7 @@ class Edge:
         except Exception as error:
             if status:  # half an answer is sent: the connection must break, so that the client notices
                 raise
-            await problem_of(error).response()(scope, receive, sender)
+            await told(problem_of(error), scope["path"], self._dialects)(scope, receive, sender)
         finally:
             route = getattr(scope.get("route"), "path", None) or "unmatched"
             seconds = time.perf_counter() - began

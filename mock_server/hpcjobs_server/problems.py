@@ -15,7 +15,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import psycopg
@@ -190,19 +190,30 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Make every answer of ``app`` that says no a problem document."""
+Dialects = Mapping[str, Callable[[Problem], Response]]
+"""By what an address begins with: how those who ask there are told no."""
+
+
+def told(problem: Problem, path: str, dialects: Dialects) -> Response:
+    """A problem in the words of the API that was asked: a problem document, where that has none of its own."""
+    for prefix, dialect in dialects.items():
+        if path.startswith(prefix):
+            return dialect(problem)
+    return problem.response()
+
+
+def install(app: FastAPI, dialects: Dialects) -> None:
+    """Make every answer of ``app`` that says no a problem document, or what a dialect has in its place."""
 
     async def on_error(request: Request, error: Exception) -> Response:
-        del request
-        return problem_of(error).response()
+        return told(problem_of(error), request.url.path, dialects)
 
     async def on_validation(request: Request, error: Exception) -> Response:
-        del request
-        return invalid(_request_errors(cast("RequestValidationError", error))).response()
+        problem = invalid(_request_errors(cast("RequestValidationError", error)))
+        return told(problem, request.url.path, dialects)
 
     async def on_http(request: Request, error: Exception) -> Response:
-        return _of_http(request, cast("HTTPException", error)).response()
+        return told(_of_http(request, cast("HTTPException", error)), request.url.path, dialects)
 
     for kind in (Problem, *DATABASE_AWAY, psycopg.DataError):
         app.add_exception_handler(kind, on_error)

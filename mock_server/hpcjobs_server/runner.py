@@ -16,7 +16,7 @@ import psycopg
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import Progress
-from hpcjobs_server.executors.base import Cause, Ended, Execution, Executor
+from hpcjobs_server.executors.base import CannotRun, Cause, Ended, Execution, Executor
 from hpcjobs_server.store import Claim, Finish, Held, Work
 
 logger = logging.getLogger(__name__)
@@ -210,6 +210,8 @@ class Runner:
         except OSError as error:
             text = os.strerror(error.errno) if error.errno else str(error)
             return Ended(problem=f"the service could not prepare the job: {text}")
+        except CannotRun as error:
+            return Ended(problem=str(error))
         if running.cause is not None:
             return Ended(aborted=True)
         await execution.start()

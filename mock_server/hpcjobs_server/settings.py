@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hpcjobs.models import parse_duration
@@ -74,6 +74,14 @@ class Settings(BaseSettings):
     """Folders where these modules are looked for, beside the server's own Python path."""
     tasks_only: bool = False
     """Whether commands and functions of the users' own are refused."""
+    apps: Path | None = None
+    """The TOML file with the apps and systems that users can name."""
+    tapis_tenant: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$")] = "dev"
+    """The tenant that the Tapis API (``/v3``) says it is."""
+    tapis_token_seconds: float = Field(default=14_400.0, gt=0)
+    """For how long a token is good that was got with a password at ``/v3/oauth2/tokens``."""
+    faults: bool = False
+    """Whether an administrator may have the Tapis API fail on purpose, by ``/v1/faults``."""
     keep: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] | None = None
     """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever.
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import psycopg
 
+from hpcjobs_server.apps import AppError
 from hpcjobs_server.database import worker_channel
 from hpcjobs_server.ending import ended
 from hpcjobs_server.executors.local import LocalExecutor
@@ -205,11 +206,15 @@ def main() -> None:
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
     setproctitle.setproctitle("hpcjobs worker")
     try:
+        worker = Worker(settings)
+    except AppError as error:
+        sys.exit(f"the apps cannot be offered: {error}")
+    try:
         import uvloop
     except ImportError:  # not on every system
-        asyncio.run(Worker(settings).run())
+        asyncio.run(worker.run())
     else:
-        uvloop.run(Worker(settings).run())
+        uvloop.run(worker.run())
 
 
 if __name__ == "__main__":

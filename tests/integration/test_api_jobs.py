@@ -121,7 +121,10 @@ async def test_what_is_no_job_is_refused(api: Api) -> None:
         {"command": "true", "resources": {"walltime": 0}},
         {"command": "true", "inputs": [{"name": "../x", "sha256": "0" * 64, "size": 1}]},
         {"command": "true", "inputs": [{"name": "a\x00", "sha256": "0" * 64, "size": 1}]},
-        {"app": "hello", "app_version": "1.0"},
+        {"app": "no-such-app", "app_version": "1.0"},
+        {"app": "hello", "app_version": "0.1"},
+        {"app": "hello", "options": {"bogus": 1}},
+        {"app": "hello", "options": {"maxMinutes": 1}},
         {"command": "true", "options": {"nodeCount": 2}},
     ]
     for body in bodies:

@@ -53,6 +53,7 @@ from hpcjobs.models import (
 from hpcjobs.records import History
 from hpcjobs_server.api import documents
 from hpcjobs_server.api.bodies import answer, read_json, read_model, read_query
+from hpcjobs_server.apps import check_options
 from hpcjobs_server.auth import Caller, authorise
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.problems import Problem, invalid, job_not_found
@@ -98,10 +99,10 @@ async def submit(request: Request) -> Response:
     context = context_of(request)
     caller = await authorise(request, Scope.WRITE)
     key = _key(request)
-    spec = _spec(await read_json(request))
+    spec = asked = _spec(await read_json(request))
     try:
-        check_work(context, spec)
-        await _check(context, caller, spec)
+        spec = accepted(context, asked)
+        await check_place(context, caller, spec)
     except Problem:
         # What was accepted stays accepted, though an input or a worker may have gone since.
         if (
@@ -110,7 +111,7 @@ async def submit(request: Request) -> Response:
         ):
             raise
     with _accepting():
-        info, created = await context.store.submit(caller.owner, spec, key=key, actor=caller.owner)
+        info, created = await context.store.submit(caller.owner, spec, key=key, actor=caller.owner, asked=asked)
     headers = {"Location": f"/v1/jobs/{info.id}", "ETag": f'"{info.version}"'}
     return answer(info, 201 if created else 200, headers=headers)
 
@@ -169,9 +170,11 @@ async def submit_many(request: Request) -> Response:
     caller = await authorise(request, Scope.WRITE)
     key = _key(request)
     order = await read_model(request, ManyOrder)
-    await _check_all(context, caller, [(f"specs.{index}.", spec) for index, spec in enumerate(order.specs)])
+    specs = await _accepted_all(context, caller, [(f"specs.{index}.", spec) for index, spec in enumerate(order.specs)])
     with _accepting(many=True):
-        new, created = await context.store.submit_many(caller.owner, order.specs, key=key, actor=caller.owner)
+        new, created = await context.store.submit_many(
+            caller.owner, specs, key=key, actor=caller.owner, asked=order.specs
+        )
     return answer(new, 201 if created else 200)
 
 
@@ -192,11 +195,14 @@ async def submit_array(request: Request) -> Response:
     key = _key(request)
     order = await read_model(request, ArrayOrder)
     specs = [("spec.", order.spec)]
-    if order.spec.task is not None and order.over is not None:
+    if order.spec.command is None and order.over is not None:
         specs = [(f"over.{n}.", one_of(order.spec, item, n)) for n, item in enumerate(order.over)]
-    await _check_all(context, caller, specs)
+    await _accepted_all(context, caller, specs)
+    spec = order.spec if order.spec.app is None else context.apps.accepted(order.spec)
     with _accepting():
-        new, created = await context.store.submit_array(caller.owner, order, key=key, actor=caller.owner)
+        new, created = await context.store.submit_array(
+            caller.owner, order.model_copy(update={"spec": spec}), key=key, actor=caller.owner, asked=order
+        )
     return answer(new, 201 if created else 200)
 
 
@@ -460,26 +466,29 @@ def _version(header: str | None) -> int | None:
     return int(match[1])
 
 
-async def _check_all(context: Context, caller: Caller, specs: Sequence[tuple[str, JobSpec]]) -> None:
-    """Check that jobs could run here; those that ask for the same are looked at once.
+async def _accepted_all(context: Context, caller: Caller, specs: Sequence[tuple[str, JobSpec]]) -> list[JobSpec]:
+    """Check that jobs could run here, and return them as they are kept; those that ask for the same are looked at once.
 
     Raises:
-        Problem: 422, as :func:`_check` has it; the fields bear the place of the spec before their name.
+        Problem: 422, as :func:`check_place` has it; the fields bear the place of the spec before their name.
     """
+    kept: list[JobSpec] = []
     seen: set[tuple[int, float | None, str, tuple[InputFile, ...]]] = set()
-    for place, spec in specs:
-        walltime = spec.resources.walltime
-        asked = (
-            spec.resources.cores, walltime.total_seconds() if walltime else None, spec.queue, tuple(spec.inputs)
-        )  # fmt: skip
+    for place, one in specs:
         try:
-            check_work(context, spec)
+            spec = accepted(context, one)
+            kept.append(spec)
+            walltime = spec.resources.walltime
+            asked = (
+                spec.resources.cores, walltime.total_seconds() if walltime else None, spec.queue, tuple(spec.inputs)
+            )  # fmt: skip
             if asked not in seen:
                 seen.add(asked)
-                await _check(context, caller, spec)
+                await check_place(context, caller, spec)
         except Problem as problem:
             problem.errors = [(place + field, why) for field, why in problem.errors]
             raise
+    return kept
 
 
 def _key(request: Request) -> str | None:
@@ -510,8 +519,8 @@ def _spec(body: bytes) -> JobSpec:
         raise invalid(first) from None
 
 
-async def _check(context: Context, caller: Caller, spec: JobSpec) -> None:
-    """Check that the job could run here.
+async def check_place(context: Context, caller: Caller, spec: JobSpec) -> None:
+    """Check that there is a place for the job: its inputs, its cores, its walltime.
 
     Raises:
         Problem: 422: an input was not sent or is of another size, or no worker has so many cores.
@@ -533,28 +542,48 @@ async def _check(context: Context, caller: Caller, spec: JobSpec) -> None:
             )
 
 
-def check_work(context: Context, spec: JobSpec) -> None:
-    """Check what a job would run: a task that there is, with arguments that fit it, or a command where those may run.
+def accepted(context: Context, spec: JobSpec) -> JobSpec:
+    """The spec as it is kept, once what it would run is known to be possible here.
 
     Raises:
-        Problem: 422 with every wrong argument; 403 where the service runs tasks only.
+        Problem: As :func:`check_work` has it; 422 too for options that nothing here understands.
     """
-    if spec.app is not None:
-        raise invalid([("app", "this service has no apps; give a command, a function or one of its tasks")])
-    if spec.options:
-        names = ", ".join(sorted(spec.options))
-        raise invalid([("options", f"this service has none of its own, and does not know {names}; leave them out")])
-    if spec.task is None:
-        if context.settings.tasks_only:
-            kind = "command" if spec.function is None else "function"
-            names = ", ".join(task.name for task in context.tasks)
-            detail = f"this service runs named tasks only, and no {kind} of yours; name one of its tasks: {names}"
-            raise Problem(403, "tasks_only", detail, errors=[("command", "is refused; give a task and its args")])
-    elif problems := context.tasks.check(spec):
+    if problems := check_options(spec):
         raise invalid(problems)
-    elif context.settings.tasks_only and spec.env:
+    check_work(context, spec)
+    return spec if spec.app is None else context.apps.accepted(spec)
+
+
+def check_work(context: Context, spec: JobSpec) -> None:
+    """Check what a job would run: a task or an app that there is, with arguments that fit, or a command where it may.
+
+    Raises:
+        Problem: 422 with every wrong argument; 403 where the service runs only what its operator offers.
+    """
+    only = context.settings.tasks_only
+    if spec.task is not None:
+        problems = context.tasks.check(spec)
+    elif spec.app is not None:
+        problems = context.apps.check(spec)
+        problems += [
+            (f"options.{name}", "cannot be set: this service runs named tasks and apps only")
+            for name in ("mpiCmd", "cmdPrefix")
+            if only and spec.options.get(name)
+        ]
+    elif only:
+        kind = "command" if spec.function is None else "function"
+        names = ", ".join(task.name for task in context.tasks)
+        apps = ", ".join(dict.fromkeys(app.name for app in context.apps))
+        detail = f"this service runs named tasks only, and no {kind} of yours; name one of its tasks: {names or 'none'}"
+        detail += f"; or of its apps: {apps}"
+        raise Problem(403, "tasks_only", detail, errors=[("command", "is refused; give a task or an app")])
+    else:
+        return
+    if only and spec.env:
         # variables such as LD_PRELOAD could make a task run other code
-        raise invalid([("env", "cannot be set: this service runs named tasks only")])
+        problems = [*problems, ("env", "cannot be set: this service runs named tasks only")]
+    if problems:
+        raise invalid(problems)
 
 
 def _refusal(context: Context, spec: JobSpec) -> str | None:

@@ -52,11 +52,20 @@ class Ended:
     peak_memory: int | None = None
 
 
+class CannotRun(Exception):
+    """What is asked cannot be run here; says why."""
+
+
 class Execution(Protocol):
     """One attempt that an executor runs."""
 
     async def prepare(self) -> None:
-        """Put the inputs in place. Raises ``OSError`` where that is impossible."""
+        """Put the inputs in place.
+
+        Raises:
+            OSError: That is impossible.
+            CannotRun: There is nothing that could be run.
+        """
 
     async def start(self) -> None:
         """Start the program; how it went is told by :meth:`wait`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -19,7 +20,8 @@ import psutil
 
 from hpcjobs.models import InputFile, Progress, StderrMode
 from hpcjobs_server import tasks
-from hpcjobs_server.executors.base import Ended
+from hpcjobs_server.apps import AppError, Apps
+from hpcjobs_server.executors.base import CannotRun, Ended
 from hpcjobs_server.files import note_inputs
 from hpcjobs_server.progress import ProgressReader
 from hpcjobs_server.settings import Settings
@@ -129,9 +131,10 @@ class LocalExecution:
     """One attempt under its shim."""
 
     def __init__(
-        self, claim: Claim, settings: Settings, launcher: Launcher, runtime_path: Path, silence: float
+        self, claim: Claim, settings: Settings, launcher: Launcher, runtime_path: Path, silence: float, *, apps: Apps
     ) -> None:
         self.claim = claim
+        self._apps = apps
         self.folder = settings.job_folder(claim.job_id, claim.attempt)
         self._settings, self._launcher, self._runtime_path = settings, launcher, runtime_path
         self._silence = silence
@@ -149,6 +152,12 @@ class LocalExecution:
 
     async def prepare(self) -> None:
         """Make the attempt's folder and put the inputs into it."""
+        if self.claim.spec.app is not None:
+            try:
+                spec = self._apps.resolved(self.claim.spec)
+            except (AppError, ValueError) as error:
+                raise CannotRun(str(error)) from None
+            self.claim = dataclasses.replace(self.claim, spec=spec)
         await asyncio.to_thread(self._prepare)
 
     def _prepare(self) -> None:
@@ -319,10 +328,14 @@ class LocalExecutor:
 
     Args:
         settings: The server's settings.
+
+    Raises:
+        AppError: The apps that they name cannot be offered.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._apps = Apps.load(settings.apps, tasks_only=settings.tasks_only)
         self._launcher = Launcher()
         # earlier than the reaper, which waits for the lease and the grace time
         self._silence = settings.lease * 0.8
@@ -330,7 +343,7 @@ class LocalExecutor:
 
     def execution(self, claim: Claim) -> LocalExecution:
         """The execution of one attempt; nothing is started yet."""
-        return LocalExecution(claim, self._settings, self._launcher, self._runtime_path, self._silence)
+        return LocalExecution(claim, self._settings, self._launcher, self._runtime_path, self._silence, apps=self._apps)
 
     async def close(self) -> None:
         """End the launcher."""

@@ -16,11 +16,13 @@ from hpcjobs_server.store.history import Records
 from hpcjobs_server.store.jobs import Jobs, Place, WorkerInfo
 from hpcjobs_server.store.queues import Queues
 from hpcjobs_server.store.rows import BadCursor
+from hpcjobs_server.store.searching import BadSearch, Condition, Every, Not, Order, Search, Some, Test, truth
 from hpcjobs_server.store.submits import BadDependency, KeyReused, Submits
+from hpcjobs_server.store.tapis import Seen, TapisView
 from hpcjobs_server.store.work import Claim, Finish, Held, Work
 
 
-class Store(Submits, Jobs, Actions, Queues, Records):
+class Store(Submits, Jobs, Actions, Queues, Records, TapisView):
     """Everything that the API asks of the database."""
 
 
@@ -28,14 +30,25 @@ __all__ = [
     "EVENTS_CHANNEL",
     "BadCursor",
     "BadDependency",
+    "BadSearch",
     "Claim",
+    "Condition",
+    "Every",
     "Finish",
     "Held",
     "KeyReused",
+    "Not",
+    "Order",
     "Place",
     "Repeated",
+    "Search",
+    "Seen",
+    "Some",
     "Store",
+    "TapisView",
+    "Test",
     "TooMany",
     "Work",
     "WorkerInfo",
+    "truth",
 ]

@@ -127,8 +127,17 @@ WHERE {where} AND (%(owner)s::text IS NULL OR a.owner = %(owner)s)
 class Submits(Database):
     """Accepts jobs."""
 
-    async def submit(self, owner: str, spec: JobSpec, *, key: str | None = None, actor: str) -> tuple[JobInfo, bool]:
+    async def submit(
+        self, owner: str, spec: JobSpec, *, key: str | None = None, actor: str, asked: JobSpec | None = None
+    ) -> tuple[JobInfo, bool]:
         """Accept a job, once per ``key``.
+
+        Args:
+            owner: Whose job.
+            spec: What is kept.
+            key: The submission key.
+            actor: Who asks.
+            asked: What was asked, by which a repeated request is known, where that is not the same as what is kept.
 
         Returns:
             The job, and whether it is new.
@@ -137,7 +146,7 @@ class Submits(Database):
             KeyReused: The key was used for another body.
             BadDependency: A job that it is to wait for is not there, or is another's.
         """
-        new = _New(owner, [spec], [key], actor)
+        new = _New(owner, [spec], [key], actor, None if asked is None else [asked])
         if not spec.after:
             async with self.connection() as connection:
                 rows = await new.insert(connection)
@@ -166,15 +175,22 @@ class Submits(Database):
         return to_info(rows[0]), False
 
     async def submit_many(
-        self, owner: str, specs: Sequence[JobSpec], *, key: str | None = None, actor: str
+        self,
+        owner: str,
+        specs: Sequence[JobSpec],
+        *,
+        key: str | None = None,
+        actor: str,
+        asked: Sequence[JobSpec] | None = None,
     ) -> tuple[NewJobs, bool]:
         """Accept many jobs at once: all of them or none.
 
         Args:
             owner: Whose jobs.
-            specs: What is asked.
+            specs: What is kept.
             key: The submission key of the request.
             actor: Who asks.
+            asked: What was asked, where that is not the same.
 
         Returns:
             The jobs in the order of the specs, and whether they are new.
@@ -184,7 +200,7 @@ class Submits(Database):
             BadDependency: A job that one is to wait for is not there, is another's, or would wait for it in turn.
         """
         keys = [None if key is None else f"{key}/{number}" for number in range(len(specs))]
-        new = _New(owner, specs, keys, actor)
+        new = _New(owner, specs, keys, actor, asked)
         waits = any(spec.after for spec in specs)
 
         async def accept(connection: psycopg.AsyncConnection[Row]) -> tuple[NewJobs, bool]:
@@ -212,9 +228,9 @@ class Submits(Database):
         return await self.untangled(accept)
 
     async def submit_array(
-        self, owner: str, order: ArrayOrder, *, key: str | None = None, actor: str
+        self, owner: str, order: ArrayOrder, *, key: str | None = None, actor: str, asked: ArrayOrder | None = None
     ) -> tuple[NewJobs, bool]:
-        """Accept an array, once per ``key``.
+        """Accept an array, once per ``key``; ``asked`` is the order as it came, where another one is kept.
 
         Returns:
             The array and its jobs in order, and whether they are new.
@@ -223,7 +239,7 @@ class Submits(Database):
             KeyReused: The key was used for another array.
             BadDependency: A job that it is to wait for is not there, or is another's.
         """
-        digest = hashlib.sha256(order.model_dump_json().encode()).digest()
+        digest = hashlib.sha256((asked or order).model_dump_json().encode()).digest()
         size = order.size or len(order.over or ())
         array_id, ids = uuid4(), [uuid4() for _ in range(size)]
 
@@ -289,12 +305,24 @@ class _New:
         specs: What is asked.
         keys: The submission key of each.
         actor: Who asks.
+        asked: What was asked, where that is not what is kept.
     """
 
-    def __init__(self, owner: str, specs: Sequence[JobSpec], keys: Sequence[str | None], actor: str) -> None:
+    def __init__(
+        self,
+        owner: str,
+        specs: Sequence[JobSpec],
+        keys: Sequence[str | None],
+        actor: str,
+        asked: Sequence[JobSpec] | None = None,
+    ) -> None:
         self._owner, self._specs, self._keys, self._actor = owner, specs, keys, actor
         self._texts = [spec.model_dump_json() for spec in specs]
-        self.digests = [hashlib.sha256(text.encode()).digest() for text in self._texts]
+        came = [
+            text if one is spec else one.model_dump_json()
+            for text, spec, one in zip(self._texts, specs, asked or specs, strict=True)
+        ]
+        self.digests = [hashlib.sha256(text.encode()).digest() for text in came]
         self.ids = [uuid4() for _ in specs]
 
     async def insert(

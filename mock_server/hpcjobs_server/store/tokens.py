@@ -30,9 +30,51 @@ class Tokens(Database):
     async def authenticate(self, token: str) -> TokenInfo | None:
         """Whose token this is; None where it is not known. An expired one is returned: see ``expires_at``."""
         rows = await self.all(
-            "SELECT id, name, owner, scope, created_at, expires_at FROM tokens WHERE hash = %s", [_hash(token)]
+            "SELECT id, name, owner, scope, created_at, expires_at FROM tokens WHERE hash = %s AND NOT refreshes",
+            [_hash(token)],
         )
         return _token(rows[0]) if rows else None
+
+    async def derive_token(
+        self, parent: str, *, name: str, expires_in: dt.timedelta, refreshes: bool = False
+    ) -> TokenInfo | None:
+        """Make a token from another one: it may do the same, lives no longer, and goes when that one is revoked.
+
+        Args:
+            parent: The id of the other one.
+            name: What it is called in lists.
+            expires_in: For how long it is good.
+            refreshes: Whether it is of no use but to :meth:`redeem_token`.
+
+        Returns:
+            The token with its text; None where the other one is gone.
+        """
+        token = "hpcjobs_" + secrets.token_urlsafe(32)
+        rows = await self.all(
+            "WITH old AS (DELETE FROM tokens WHERE parent_id = %(parent)s AND expires_at < now() - interval '1 day')"
+            " INSERT INTO tokens (id, hash, name, owner, scope, expires_at, parent_id, refreshes)"
+            " SELECT %(id)s, %(hash)s, %(name)s, owner, scope,"
+            " least(expires_at, now() + %(life)s::interval), id, %(refreshes)s"
+            " FROM tokens WHERE id = %(parent)s AND (expires_at IS NULL OR expires_at > now())"
+            " RETURNING id, name, owner, scope, created_at, expires_at",
+            {
+                "parent": to_uuid(parent),
+                "id": uuid4(),
+                "hash": _hash(token),
+                "name": name,
+                "life": expires_in,
+                "refreshes": refreshes,
+            },
+        )
+        return _token(rows[0]).model_copy(update={"token": token}) if rows else None
+
+    async def redeem_token(self, token: str) -> str | None:
+        """Use up a token that refreshes; the id of the token that it was got with, None where it is not good."""
+        rows = await self.all(
+            "DELETE FROM tokens WHERE hash = %s AND refreshes RETURNING parent_id, expires_at > now() AS good",
+            [_hash(token)],
+        )
+        return str(rows[0]["parent_id"]) if rows and rows[0]["good"] else None
 
     async def list_tokens(self, owner: str | None) -> list[TokenInfo]:
         """The tokens of an owner, or of everybody."""
