@@ -19,6 +19,7 @@ from hpcjobs._version import __version__
 # editors would then not look at the names below.
 TYPE_CHECKING = bool(0)
 if TYPE_CHECKING:
+    from hpcjobs import tapis_style
     from hpcjobs.actions import (
         DeleteOutcome,
         DeleteResult,
@@ -172,6 +173,7 @@ __all__ = [
     "as_completed",
     "connect",
     "connect_async",
+    "tapis_style",
     "track",
 ]
 
@@ -220,6 +222,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "tapis_style":
+        return import_module(f"{__name__}.{name}")
     home = next((module for module, names in _HOMES.items() if name in names), "errors")
     value: object = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value  # found here from now on

@@ -608,7 +608,13 @@ def _answers(url: str, *, seconds: float = 2.0) -> bool:
         connection.close()
 
 
-def start_local(data: Path | None = None, *, say: Callable[[str], None] | None = None) -> Target:
+def start_local(
+    data: Path | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+    arguments: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Target:
     """Start a service on this machine, or find the one that someone else started in the meantime.
 
     It goes on when this process ends; ``hpcjobs serve`` on the same folder takes it over.
@@ -616,6 +622,8 @@ def start_local(data: Path | None = None, *, say: Callable[[str], None] | None =
     Args:
         data: The service's data folder.
         say: Told in one sentence that this takes a moment.
+        arguments: More arguments of ``hpcjobs serve``.
+        environ: The environment that it runs in; None for ours.
 
     Raises:
         NoService: If ``hpcjobs-server`` is not installed, or the service does not answer within a minute: says why.
@@ -631,9 +639,10 @@ def start_local(data: Path | None = None, *, say: Callable[[str], None] | None =
         say(f"hpcjobs: starting a local service (data in {folder})")
     # It returns when the service answers, and two that are started at once end with one service.
     command = [sys.executable, "-m", "hpcjobs_server", "serve", "--port", "0", "--detach", "--data", str(folder)]
+    command += arguments
     with tempfile.TemporaryFile() as output:  # a pipe would stay open for as long as the service lives
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
         end = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < end:

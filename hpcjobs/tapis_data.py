@@ -40,6 +40,9 @@ WORDS: Mapping[JobState, str] = MappingProxyType(
 )
 """The word of Tapis for each state, for services that have words of their own."""
 
+HIDDEN_TAG = "tapis:hidden"
+"""The tag of a job that was hidden, on services that hide none by themselves."""
+
 CONDITIONS: Mapping[str, str] = MappingProxyType(
     {
         "CANCELLED_BY_USER": "cancelled by its owner",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -59,6 +61,18 @@ def duration(length: dt.timedelta) -> str:
     minutes, rest = divmod(rest, 60)
     clock = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
     return f"{days} d {clock}" if days else clock
+
+
+def near(word: str, names: Iterable[str]) -> str:
+    """A question that names what was probably meant, or all names where nothing is near.
+
+    Example:
+        >>> near("job_uuid", ["jobUuid", "limit"]), near("x", ["jobUuid", "limit"])
+        ('did you mean jobUuid?', 'there is jobUuid, limit')
+    """
+    known = {name.lower().replace("_", ""): name for name in sorted(names)}
+    close = difflib.get_close_matches(word.lower().replace("_", ""), known, n=1)
+    return f"did you mean {known[close[0]]}?" if close else f"there is {', '.join(known.values()) or 'none'}"
 
 
 class Listed(list[T]):

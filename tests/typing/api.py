@@ -29,8 +29,11 @@ from hpcjobs import (
     as_completed,
     connect,
     connect_async,
+    tapis_style,
     track,
 )
+from hpcjobs.tapis_results import TapisResult
+from hpcjobs.tapis_style import Tapis
 
 
 def half(n: int) -> float:
@@ -140,3 +143,13 @@ async def awaited(client: AsyncClient, spec: JobSpec) -> None:
     assert_type(track(await client.map(half, [1])), AsyncIterator[AsyncJob[float]])
     async with client as entered:
         assert_type(entered, AsyncClient)
+
+
+def style() -> None:
+    with tapis_style.connect(base_url="https://tenant.example", access_token="t") as t:
+        assert_type(t, Tapis)
+        assert_type(t.client, Client)
+        assert_type(t.jobs.submitJob(name="a", appId="hello", appVersion="1.0"), TapisResult)
+        assert_type(t.jobs.getJob(jobId="id"), TapisResult)
+        assert_type(t.jobs.getJobList(limit=1), list[TapisResult])
+        assert_type(t.jobs.getJobOutputDownload("id", outputPath="a"), bytes)

@@ -1,0 +1,147 @@
+"""``hpcjobs.testing`` as its users have it: in a test suite of their own, run by a pytest of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from hpcjobs import Client, ConfigError, NoService
+from hpcjobs.testing import local_service
+from tests import leftovers
+from tests.running import clean_environ
+
+
+def run_suite(folder: Path, conftest: str, tests: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a small test suite; its temporary folders are in ``folder``."""
+    (folder / "conftest.py").write_text(textwrap.dedent(conftest))
+    (folder / "test_mine.py").write_text(textwrap.dedent(tests))
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    temporary = folder / "t"
+    temporary.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        cwd=folder,
+        env={**clean_environ(), "TMPDIR": str(temporary), **environ},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_suite_of_a_user_has_a_service_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """One service for all tests, with the options that the suite wants; jobs that run do not outlive it.
+
+    What the developer's own settings say, here of a database that is not there, does not count.
+    """
+    before = leftovers.running()
+    done = run_suite(
+        tmp_path,
+        """
+        import pytest
+
+        pytest_plugins = ["hpcjobs.testing"]
+
+
+        @pytest.fixture(scope="session")
+        def hpcjobs_service_options():
+            return {"workers": 2, "cores": 1}
+        """,
+        """
+        import os
+        import subprocess
+        import sys
+
+        import hpcjobs
+
+        seen = []
+
+
+        def test_a_job_runs(hpcjobs_client):
+            job = hpcjobs_client.submit("echo hello")
+            assert job.wait(timeout=120).state == "FINISHED"
+            assert job.logs() == "hello\\n"
+            seen.append(job.id)
+
+
+        def test_it_is_the_same_service_with_the_options(hpcjobs_service, hpcjobs_client):
+            assert hpcjobs_client.job(seen[0]).done
+            info = hpcjobs_client.info()
+            assert (info.workers, info.max_cores) == (2, 1)
+            assert hpcjobs_service.data.is_dir()
+            assert hpcjobs_service.token not in repr(hpcjobs_service)
+
+
+        def test_a_job_that_is_left_running(hpcjobs_client):
+            seen.append(hpcjobs_client.submit("sleep 600").id)
+
+
+        def test_is_cancelled(hpcjobs_client):
+            assert hpcjobs_client.job(seen[-1]).wait(timeout=60).state == "CANCELLED"
+
+
+        def test_the_style_of_tapipy(hpcjobs_service):
+            with hpcjobs.tapis_style.connect(url=hpcjobs_service.url, token=hpcjobs_service.token) as t:
+                assert t.jobs.getJob(jobUuid=seen[0]).status == "FINISHED"
+
+
+        def test_the_command_finds_it(hpcjobs_service):
+            command = [sys.executable, "-m", "hpcjobs.cli", "show", seen[0]]
+            environ = {**os.environ, **hpcjobs_service.environ}
+            said = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+            assert "FINISHED" in said.stdout
+
+
+        def test_what_tapipy_is_given(hpcjobs_service, hpcjobs_client):
+            assert hpcjobs_service.tapis == {
+                "base_url": hpcjobs_service.url,
+                "tenant_id": "dev",
+                "username": hpcjobs_client.info().owner,
+                "password": hpcjobs_service.token,
+            }
+
+
+        def test_one_more_is_left_running(hpcjobs_service):
+            client = hpcjobs_service.client()
+            client.submit("sleep 600")
+            client.close()
+        """,
+        HPCJOBS_SERVER_DATABASE_URL="postgresql://127.0.0.1:1/nothing",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 passed" in done.stdout
+    assert list((tmp_path / "t").glob("hpcjobs-*")) == []
+    assert leftovers.find(before, roots=[str(tmp_path)], long_lived=set()) == []
+
+
+def test_a_service_that_cannot_start_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(NoService, match="--worker"), local_service(worker=2):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_settled_cannot_be_given() -> None:
+    with pytest.raises(ConfigError, match="port"), local_service(port=8765):
+        pass
+
+
+def test_a_folder_that_is_given_is_kept_and_a_running_service_is_not_taken(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    with local_service(data=data, workers=1) as service:
+        with service.client() as client:
+            job = client.submit("echo kept")
+            job.wait(timeout=120)
+        with pytest.raises(ConfigError, match="already"), local_service(data=data):
+            pass
+        with Client(url=service.url, token=service.token) as client:  # it still runs
+            assert client.job(job.id).done
+    with local_service(data=data, workers=0) as service, service.client() as client:
+        assert client.job(job.id).logs() == "kept\n"
