@@ -417,6 +417,6 @@ def _refused(file: Path, place: str, error: ValidationError, model: type[BaseMod
 
 
 def _age(version: str) -> tuple[tuple[int, int, str], ...]:
-    """The order of versions: numbers as numbers, and a word before a number, so that 1.0rc1 is older than 1.0.1."""
+    """The order of versions: numbers as numbers, and a word before the end, so that 1.0rc1 < 1.0 < 1.0.1."""
     parts = re.findall(r"\d+|[A-Za-z]+", version)
-    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)
+    return (*((2, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts), (1, 0, ""))

@@ -394,10 +394,26 @@ def test_what_is_written_into_a_search_never_becomes_sql(tapis: Tapis) -> None:
     assert len(tapis.result("POST", "search", json={"search": ["name = 'it''s'"]})) == 1
 
 
+def test_what_of_tapis_is_not_here_says_so(tapis: Tapis) -> None:
+    """501, not a job that is not found."""
+    uuid = tapis.submit()["uuid"]
+    for method, path in (("POST", f"{uuid}/share"), ("GET", f"subscribe/{uuid}"), ("POST", f"{uuid}/sendEvent")):
+        tapis.refused(method, path, 501, "JOBS_NOT_SUPPORTED")
+    assert tapis.http.put("/v3/jobs/submit").status_code == 405
+
+
 def test_the_service_says_how_it_is_to_everybody(shared_service: Service) -> None:
     """Health, tenants and sites need no token."""
     with httpx.Client(base_url=shared_service.url, trust_env=False, timeout=40) as http:
-        for path in ("jobs/healthcheck", "jobs/readycheck", "tenants", "sites", "tenants/dev"):
+        for path in (
+            "jobs/healthcheck",
+            "jobs/readycheck",
+            "jobs/ready",
+            "jobs/hello",
+            "tenants",
+            "sites",
+            "tenants/dev",
+        ):
             assert http.get(f"/v3/{path}").status_code == 200
         (tenant,) = http.get("/v3/tenants").json()["result"]
         assert (tenant["tenant_id"], tenant["base_url"]) == ("dev", shared_service.url)

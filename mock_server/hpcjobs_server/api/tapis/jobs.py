@@ -10,7 +10,7 @@ from starlette.responses import Response
 from hpcjobs.models import JobSpec, Scope
 from hpcjobs_server.api.bodies import read_json
 from hpcjobs_server.api.tapis.callers import authorise
-from hpcjobs_server.api.tapis.envelope import envelope
+from hpcjobs_server.api.tapis.envelope import TapisProblem, envelope
 from hpcjobs_server.api.tapis.finding import find, no_such_job, page
 from hpcjobs_server.api.tapis.records import history_of, record_of
 from hpcjobs_server.api.tapis.submitting import again, check, check_tracking, read_request, request_of, spec_of
@@ -40,6 +40,17 @@ async def readycheck(request: Request) -> Response:
         if await context_of(request).store.ready():
             return envelope(_READY, "TAPIS_READY Service ready: Jobs")
     raise database_away()
+
+
+# clients of older releases ask here
+router.add_api_route("/ready", readycheck, methods=["GET"])
+
+
+@router.get("/hello")
+async def hello(request: Request) -> Response:
+    """Greet."""
+    del request
+    return envelope("Hello from the Tapis Jobs service.", "TAPIS_FOUND hello found: 1 item")
 
 
 @router.post("/submit")
@@ -115,3 +126,23 @@ async def _seen(context: Context, caller: Caller, job_id: str) -> Seen:
     if seen is None:  # deleted already
         raise no_such_job(job_id)
     return seen
+
+
+async def not_here(request: Request) -> Response:
+    """Say that this part of Tapis is not here.
+
+    Raises:
+        TapisProblem: 501.
+    """
+    await authorise(request, Scope.READ)
+    detail = f"{request.method} {request.url.path}: there is no sharing here, and no subscription."
+    raise TapisProblem(501, "JOBS_NOT_SUPPORTED", detail)
+
+
+for _path, _methods in (
+    ("/{uuid}/share", ["GET", "POST"]),
+    ("/{uuid}/share/{user}", ["DELETE"]),
+    ("/{uuid}/sendEvent", ["POST"]),
+    ("/subscribe/{uuid}", ["GET", "POST", "DELETE"]),
+):
+    router.add_api_route(_path, not_here, methods=_methods)
