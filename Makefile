@@ -10,6 +10,7 @@ ARGS   ?=
 DECLARED := pyproject.toml mock_server/pyproject.toml constraints.txt
 RUNTIME  := $(VENV)/.runtime-installed
 ALL      := $(VENV)/.all-installed
+TAPIPY   := $(VENV)/tapipy/.installed
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,12 +21,12 @@ SHELL := /bin/bash
 help:  ## what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: $(ALL)  ## install both packages, editable, with everything to work on them
+setup: $(ALL) $(TAPIPY)  ## install both packages, editable, with everything to work on them
 
 demo: $(RUNTIME)  ## start a service and run real jobs through it; about a minute
 	@$(BIN)/hpcjobs demo $(ARGS)
 
-test: $(ALL)  ## all tests, on a real service with a real Postgres
+test: $(ALL) $(TAPIPY)  ## all tests, on a real service with a real Postgres
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(ALL)  ## style, types and the arrows between the modules
@@ -76,6 +77,13 @@ $(BIN)/python:
 $(RUNTIME): $(DECLARED) | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(PIP) install -c constraints.txt -e '.[demo]' -e ./mock_server
+	@touch $@
+
+# An environment of its own: tapipy needs an old jsonschema, which breaks Jupyter.
+$(TAPIPY): tests/conformance/tapipy.txt | $(BIN)/python
+	@echo "installing tapipy into $(VENV)/tapipy ..."
+	@$(PYTHON) -m venv $(VENV)/tapipy
+	@$(VENV)/tapipy/bin/python -m pip --disable-pip-version-check --quiet --quiet install -r $<
 	@touch $@
 
 $(ALL): $(DECLARED) | $(BIN)/python

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hpcjobs import Client
     from hpcjobs_server.settings import Settings
 
-collect_ignore = ["benchmarks"]
+collect_ignore = ["benchmarks", "conformance/tapipy_driver.py"]
 
 # A deadline per example measures the machine, not the property.
 hypothesis_settings.register_profile("dev", deadline=None)
