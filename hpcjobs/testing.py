@@ -67,6 +67,26 @@ class LocalService:
         """The environment variables by which a client finds it, also the command and a script in another process."""
         return {"HPCJOBS_URL": self.url, "HPCJOBS_TOKEN": self.token}
 
+    def fail(self, kind: str, **how: Any) -> None:
+        """Have its Tapis API fail on purpose; start it with ``faults=True``.
+
+        Args:
+            kind: What goes wrong, in the place of all that was said before: ``"cancel_lost"``, ``"cancel_late"``,
+                ``"blocked"``, ``"unknown_500"``, ``"plain_401"``, ``"html_502"``, ``"html_502_after"`` (the answer is
+                lost), ``"slow"``.
+            **how: ``times=`` (1; None for ever), ``seconds=`` (1.0), ``method="POST"``, ``path="/v3/jobs/*"``.
+
+        Raises:
+            ConfigError: The service makes no such fault: says why.
+        """
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.token}"}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=30.0, trust_env=False) as http:
+            answer = http.put("/v1/faults", json={"items": [{"kind": kind, **how}]})
+        if not answer.is_success:
+            raise ConfigError(f"{kind!r} cannot be had: {answer.json().get('detail', answer.text)}")
+
     def client(self, **options: Any) -> Client:
         """A client of it; close it, or use it in a ``with`` block.
 

@@ -236,7 +236,61 @@ class TestOutputs:
             t.jobs.getJobOutputList(jobUuid=ended.id, outputPath="nowhere")
 
 
+def both(service: Service, token: str, owner: str) -> Iterator[Tapis]:
+    """The style over the server's own API, and over its Tapis."""
+    with hpcjobs.tapis_style.connect(url=service.url, token=token) as t:
+        yield t
+    with hpcjobs.tapis_style.connect(base_url=service.url, username=owner, password=token, tenant_id="dev") as t:
+        yield t
+
+
 class TestSubmit:
+    def test_a_script_says_the_same_over_either_api(
+        self, shared_service: Service, shared_client: Client, token: str
+    ) -> None:
+        """The whole life of jobs in tapipy's words alone: the script knows nothing of the service."""
+
+        def script(t: Tapis) -> list[object]:
+            said: list[object] = []
+            sleep = {"appArgs": [{"arg": "-c"}, {"arg": "'import time; time.sleep(60)'"}]}
+            one = t.jobs.submitJob(name="long", appId="python", appVersion="1.0", parameterSet=sleep, tags=["x"])
+            until(lambda: t.jobs.getJobStatus(jobUuid=one.uuid).status == "RUNNING", what="the job's start")
+            t.jobs.cancelJob(jobUuid=one.uuid)
+            until(lambda: t.jobs.getJobStatus(jobUuid=one.uuid).status == "CANCELLED", what="the job's end")
+            job = t.jobs.getJob(jobUuid=one.uuid)
+            said += [job.condition, job.appId, job.appVersion, job.tags]
+            greet = {"appArgs": [{"name": "whom", "arg": "World"}], "envVariables": [{"key": "A", "value": "b"}]}
+            two = t.jobs.submitJob(
+                name="greet", appId="hello", appVersion="1.0", maxMinutes=5, notes={"k": 1}, parameterSet=greet
+            )
+            until(lambda: t.jobs.getJobStatus(jobUuid=two.uuid).status == "FINISHED", what="the job's end")
+            job = t.jobs.getJob(jobUuid=two.uuid)
+            said += [job.condition, job.maxMinutes, json.loads(job.notes), json.loads(job.parameterSet)["appArgs"]]
+            said += [t.client.job(two.uuid).info.meta]
+            said += [entry.eventDetail for entry in t.jobs.getJobHistory(jobUuid=two.uuid)][-2:]
+            said += [[(entry.name, entry.size) for entry in t.jobs.getJobOutputList(jobUuid=two.uuid, outputPath="/")]]
+            said += [t.jobs.getJobOutputDownload(jobUuid=two.uuid, outputPath="tapisjob.out")]
+            three = t.jobs.resubmitJob(jobUuid=two.uuid)
+            assert three.uuid != two.uuid
+            until(lambda: t.jobs.getJobStatus(jobUuid=three.uuid).status == "FINISHED", what="the job's end")
+            mine = {one.uuid: 1, two.uuid: 2, three.uuid: 3}
+            said += [[mine[job.uuid] for job in t.jobs.getJobList() if job.uuid in mine]]
+            t.jobs.hideJob(jobUuid=three.uuid)
+            said += [[mine[job.uuid] for job in t.jobs.getJobList() if job.uuid in mine]]
+            found = t.jobs.getJobSearchList(_tapis_query_parameters={"status.eq": "CANCELLED"})
+            said += [[mine[job.uuid] for job in found if job.uuid in mine]]
+            return said
+
+        native, tapis = (script(t) for t in both(shared_service, token, shared_client.info().owner))
+        assert native == tapis
+        assert b"Hello, World!\n" in native
+
+    def test_an_app_that_is_not_there_is_told(self, shared_service: Service, shared_client: Client, token: str) -> None:
+        for t in both(shared_service, token, shared_client.info().owner):
+            with pytest.raises(hpcjobs.HpcjobsError, match="hello"):
+                t.jobs.submitJob(name="a", appId="hullo", appVersion="1.0")
+            assert t.jobs.getJobList() == []
+
     def test_a_wrong_request_makes_no_job(self, t: Tapis) -> None:
         with pytest.raises(InvalidSpec, match="did you mean maxMinutes"):
             t.jobs.submitJob(name="a", appId="hello", appVersion="1.0", maxMinute=5)

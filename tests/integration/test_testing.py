@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from hpcjobs import Client, ConfigError, NoService
-from hpcjobs.testing import local_service
+import hpcjobs
+from hpcjobs import CancelTimeout, Client, ConfigError, NoService
+from hpcjobs.testing import LocalService, local_service
 from tests import leftovers
-from tests.running import clean_environ
+from tests.running import Service, clean_environ, until
+
+
+@pytest.fixture
+def hpcjobs_like(shared_service: Service, tmp_path: Path) -> LocalService:
+    """A service that runs already, as the fixture tells of one."""
+    return LocalService(url=shared_service.url, token=shared_service.token, owner="tester", data=tmp_path)
 
 
 def run_suite(folder: Path, conftest: str, tests: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -85,8 +92,9 @@ def test_a_suite_of_a_user_has_a_service_and_leaves_nothing_behind(tmp_path: Pat
 
 
         def test_the_style_of_tapipy(hpcjobs_service):
-            with hpcjobs.tapis_style.connect(url=hpcjobs_service.url, token=hpcjobs_service.token) as t:
-                assert t.jobs.getJob(jobUuid=seen[0]).status == "FINISHED"
+            with hpcjobs.tapis_style.connect(**hpcjobs_service.tapis) as t:
+                job = t.jobs.submitJob(name="greet", appId="hello", appVersion="1.0")
+                assert t.client.job(job.uuid).wait(timeout=120).state == "FINISHED"
 
 
         def test_the_command_finds_it(hpcjobs_service):
@@ -131,6 +139,45 @@ def test_a_service_that_cannot_start_says_why_and_leaves_nothing(
 def test_what_is_settled_cannot_be_given() -> None:
     with pytest.raises(ConfigError, match="port"), local_service(port=8765):
         pass
+
+
+def test_apps_of_ones_own_and_faults_on_purpose(tmp_path: Path) -> None:
+    """What the page shows: an app is registered; a cancel that got lost is not said to be done; a lost answer makes one job."""
+    apps = tmp_path / "apps.toml"
+    apps.write_text(
+        textwrap.dedent(
+            """
+            [apps.nap]
+            version = "1.0"
+            command = ["sleep"]
+
+            [[apps.nap.args]]
+            name = "seconds"
+            arg = "60"
+            """
+        )
+    )
+    with (
+        local_service(workers=1, apps=apps, faults=True) as service,
+        hpcjobs.tapis_style.connect(**service.tapis) as t,
+    ):
+        job = t.jobs.submitJob(name="nap", appId="nap", appVersion="1.0")
+        until(lambda: t.jobs.getJobStatus(jobUuid=job.uuid).status == "RUNNING", what="the job's start")
+        service.fail("cancel_lost")
+        with pytest.raises(CancelTimeout):
+            t.jobs.cancelJob(jobUuid=job.uuid, confirm=3)
+        assert t.jobs.getJobStatus(jobUuid=job.uuid).status == "RUNNING"
+        assert t.jobs.cancelJob(jobUuid=job.uuid, confirm=60).outcome == "CANCELLED"
+        service.fail("html_502_after", method="POST", path="/v3/jobs/submit")
+        twice = t.jobs.submitJob(name="once", appId="hello", appVersion="1.0")
+        assert [one.uuid for one in t.jobs.getJobList() if one.name == "once"] == [twice.uuid]
+        with pytest.raises(ConfigError, match="bogus"):
+            service.fail("bogus")
+
+
+def test_faults_are_off_unless_they_are_asked_for(hpcjobs_like: LocalService) -> None:
+    with pytest.raises(ConfigError, match="--faults"):
+        hpcjobs_like.fail("slow")
 
 
 def test_a_folder_that_is_given_is_kept_and_a_running_service_is_not_taken(tmp_path: Path) -> None:
