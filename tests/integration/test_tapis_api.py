@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -295,7 +297,16 @@ def test_outputs_are_listed_folder_by_folder_and_sent_by_range(tapis: Tapis) -> 
     assert (part.status_code, part.text, part.headers["content-range"]) == (206, "234", "bytes 2-4/10")
     for path in ("nothing", "../stdout", "d/../../stdout"):
         tapis.refused("GET", f"{uuid}/output/download/{path.replace('..', '%2e%2e')}", 404, "FILES_PATH_NOT_FOUND")
-    tapis.refused("GET", f"{uuid}/output/download/d", 400, "FILES_NOT_SUPPORTED")
+    for path, names in (
+        ("d", ["a.txt"]), ("", ["d/a.txt", "tapisjob.out"]), ("d/a.txt?compress=TRUE&format=zip", ["d/a.txt"]),
+    ):  # fmt: skip
+        packed = tapis.http.get(f"/v3/jobs/{uuid}/output/download/{path}")
+        assert packed.status_code == 200
+        with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
+            assert archive.namelist() == names
+            if "a.txt" in names[0]:
+                assert archive.read(names[0]) == b"0123456789"
+    tapis.refused("GET", f"{uuid}/output/download/d?compress=true&format=tgz", 400, "FILES_NOT_SUPPORTED")
 
 
 def test_the_log_has_the_names_that_were_asked_for(tapis: Tapis) -> None:
@@ -439,6 +450,7 @@ def test_a_password_gives_a_token_that_looks_like_a_jwt(shared_service: Service)
         payload = json.loads(base64.urlsafe_b64decode(access["access_token"].split(".")[1] + "=="))
         assert payload["tapis/username"] == "ada"
         assert abs(payload["exp"] - time.time() - access["expires_in"]) < 60
+        assert info.token is not None
         assert info.token not in base64.urlsafe_b64decode(access["access_token"].split(".")[2] + "==").decode()
 
         def listing(token: str) -> int:
@@ -464,7 +476,7 @@ def test_a_password_gives_a_token_that_looks_like_a_jwt(shared_service: Service)
 def test_a_short_token_ends_and_says_so(service_factory: Callable[..., Service]) -> None:
     """The setting is in seconds; then there is 401 with the code for it."""
     service = service_factory(workers=0, tapis_token_seconds=1)
-    password = service.make_token("ada").token
+    password = service.make_token("ada").token or ""
     with httpx.Client(base_url=service.url, trust_env=False, timeout=40) as http:
         told = _login(http, {"username": "ada", "password": password, "grant_type": "password"})
         headers = {"X-Tapis-Token": told["access_token"]["access_token"]}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import mimetypes
+import os
+import tempfile
+import zipfile
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,14 +23,21 @@ from hpcjobs_server.api.tapis.finding import find, flag, page
 from hpcjobs_server.api.tapis.records import SUFFIX, time_text
 from hpcjobs_server.apps import logs_of
 from hpcjobs_server.context import Context, context_of
-from hpcjobs_server.files import MOST_FILES, TooManyFiles, list_below, open_below
+from hpcjobs_server.files import MOST_FILES, OpenFile, TooManyFiles, list_below, open_below
 from hpcjobs_server.ranges import ByteRange
-from hpcjobs_server.sending import Piece, PieceResponse
+from hpcjobs_server.sending import CHUNK, Piece, PieceResponse
 from hpcjobs_server.store import Seen
 
 _MEDIA_TYPE = "application/octet-stream"
 
+MOST_PACKED = 1024**3
+"""Bytes of the files that are packed into one archive at most."""
+
 router = APIRouter(prefix="/v3/jobs/{uuid}/output", include_in_schema=False)
+
+
+class _TooLarge(Exception):
+    """These files are more than is packed."""
 
 
 class _Outputs:
@@ -76,15 +86,7 @@ class _Outputs:
             if path:
                 raise FileNotFoundError
             return []
-        files = {file.path: (file.size, file.modified_at) for file in list_below(self._root, (*self._folder, "work"))}
-        for name, stream in self._logs.items():
-            if name not in files:
-                try:
-                    log = open_below(self._root, (*self._folder, stream))
-                except FileNotFoundError:
-                    continue
-                files[name] = log.size, dt.datetime.fromtimestamp(log.identity[3] / 1e9, dt.timezone.utc)
-                log.close()
+        files = self._files()
         if path in files:
             return [self._item(path, "file", *files[path])]
         prefix = f"{path}/" if path else ""
@@ -102,6 +104,55 @@ class _Outputs:
         if path and not items:
             raise FileNotFoundError
         return sorted(items, key=lambda item: str(item["path"]))
+
+    def _files(self) -> dict[str, tuple[int, dt.datetime | None]]:
+        """Every file: its bytes, and when it was changed."""
+        files = {file.path: (file.size, file.modified_at) for file in list_below(self._root, (*self._folder, "work"))}
+        for name, stream in self._logs.items():
+            if name not in files:
+                with contextlib.suppress(FileNotFoundError):
+                    log = open_below(self._root, (*self._folder, stream))
+                    files[name] = log.size, dt.datetime.fromtimestamp(log.identity[3] / 1e9, dt.timezone.utc)
+                    log.close()
+        return files
+
+    def packed(self, path: str) -> Piece:
+        """A file, or everything in a folder, as a zip archive; blocks, so it is for a thread.
+
+        Raises:
+            FileNotFoundError: There is nothing.
+            _TooLarge: It is too much for that.
+        """
+        if not self._folder:
+            raise FileNotFoundError
+        files = self._files()
+        prefix = f"{path}/" if path else ""
+        names = [name for name in sorted(files) if name == path or name.startswith(prefix)]
+        if not names:
+            raise FileNotFoundError
+        if sum(files[name][0] for name in names) > MOST_PACKED:
+            raise _TooLarge
+        # without a name: whatever happens to this process, nothing is left of it
+        with tempfile.TemporaryFile(dir=self._root) as made:
+            with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):  # removed since
+                        self._pack(archive, name, name.removeprefix(prefix) if name != path else name)
+            made.flush()
+            descriptor = os.dup(made.fileno())
+        file = OpenFile(descriptor, os.fstat(descriptor))
+        return Piece(file.size, (0, file.size), first=file.read(0, CHUNK), file=file)
+
+    def _pack(self, archive: zipfile.ZipFile, name: str, inside: str) -> None:
+        source = open_below(self._root, self.parts(name))
+        try:
+            with archive.open(inside, "w", force_zip64=True) as target:
+                place = 0
+                while place <= MOST_PACKED and (data := source.read(place, CHUNK)):
+                    target.write(data)
+                    place += len(data)
+        finally:
+            source.close()
 
     def _item(self, path: str, kind: str, size: int, changed: dt.datetime | None) -> dict[str, Any]:
         uuid = self._seen.info.id + SUFFIX
@@ -129,8 +180,7 @@ async def list_outputs(request: Request, uuid: str, path: str) -> Response:
     except FileNotFoundError:
         raise _no_such_file(uuid, path) from None
     except TooManyFiles:
-        detail = f"the job has more than {MOST_FILES} files; pack them into an archive within the job"
-        raise bad_request("FILES_TOO_MANY", detail) from None
+        raise _too_many() from None
     return envelope(items[skip : skip + limit], f"JOBS_OUTPUT_FILES_LIST_RETRIEVED Files of job {uuid} retrieved.")
 
 
@@ -141,27 +191,32 @@ router.add_api_route("/list", list_outputs, methods=["GET"])
 async def download_output(request: Request, uuid: str, path: str) -> Response:
     """Send a file of a job, or a range of it."""
     seen, outputs, name = await _outputs(request, uuid, path)
-    if flag(request.query_params, "compress"):
-        raise bad_request("FILES_NOT_SUPPORTED", "this service compresses nothing; leave compress out")
+    compress = flag(request.query_params, "compress")
+    if compress and request.query_params.get("format", "zip").lower() != "zip":
+        raise bad_request("FILES_NOT_SUPPORTED", "the format is zip; there is no other one here")
     wanted = ByteRange.parse(request.headers.get("range"))
     root, only_if = context_of(request).settings.data, request.headers.get("if-range")
 
-    def look() -> Piece | None:
-        if name:
-            with contextlib.suppress(FileNotFoundError):
-                return Piece.of(root, outputs.parts(name), wanted, only_if=only_if, head=request.method == "HEAD")
-        return None
+    def look() -> tuple[Piece, str]:
+        if name and not compress:
+            with contextlib.suppress(FileNotFoundError):  # a folder, perhaps
+                piece = Piece.of(root, outputs.parts(name), wanted, only_if=only_if, head=request.method == "HEAD")
+                return piece, PurePosixPath(name).name
+        return outputs.packed(name), f"{PurePosixPath(name).name or uuid}.zip"
 
-    piece = await anyio.to_thread.run_sync(look)
-    if piece is None:
-        if name and not await anyio.to_thread.run_sync(_is_folder, outputs, name):
-            raise _no_such_file(uuid, path)
-        detail = f"{path or '/'} is a folder; download its files one by one: output/list names them"
-        raise bad_request("FILES_NOT_SUPPORTED", detail)
-    headers = {"ETag": piece.etag}
+    try:
+        piece, called = await anyio.to_thread.run_sync(look)
+    except FileNotFoundError:
+        raise _no_such_file(uuid, path) from None
+    except TooManyFiles:
+        raise _too_many() from None
+    except _TooLarge:
+        detail = f"these are more than {MOST_PACKED} bytes; download the files one by one: output/list names them"
+        raise bad_request("FILES_TOO_LARGE", detail) from None
+    headers = {"ETag": piece.etag} if piece.etag else {}
     if seen.info.terminal:
         headers["Cache-Control"] = "max-age=3600"
-    return PieceResponse(piece, name=PurePosixPath(name).name, media_type=_MEDIA_TYPE, headers=headers)
+    return PieceResponse(piece, name=called, media_type=_MEDIA_TYPE, headers=headers)
 
 
 router.add_api_route("/download/{path:path}", download_output, methods=["HEAD"])
@@ -185,11 +240,8 @@ async def _outputs(request: Request, uuid: str, path: str) -> tuple[Seen, _Outpu
         raise _no_such_file(uuid, path) from None
 
 
-def _is_folder(outputs: _Outputs, name: str) -> bool:
-    try:
-        return bool(outputs.listed(name))
-    except (FileNotFoundError, TooManyFiles):
-        return False
+def _too_many() -> TapisProblem:
+    return bad_request("FILES_TOO_MANY", f"the job has more than {MOST_FILES} files; pack them within the job")
 
 
 def _no_such_file(uuid: str, path: str) -> TapisProblem:
