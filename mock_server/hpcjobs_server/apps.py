@@ -29,7 +29,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from hpcjobs.models import Duration, JobSpec, Memory, QueueName, problems_of
+from hpcjobs.models import Duration, JobSpec, Memory, QueueName, StderrMode, problems_of
 from hpcjobs.tapis_data import Argument, LogConfig, ParameterSet, TapisRequest
 
 AppName = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$")]
@@ -345,11 +345,17 @@ def parameters_of(spec: JobSpec) -> ParameterSet:
 
 def logs_of(spec: JobSpec) -> LogConfig:
     """The names that the job's output has among its files, as Tapis shows it."""
-    return parameters_of(spec).log_config or LogConfig(stdout_filename=LOG, stderr_filename=LOG)
+    config = parameters_of(spec).log_config or LogConfig(stdout_filename=LOG, stderr_filename=LOG)
+    if spec.stderr is StderrMode.SEPARATE and config.stdout_filename == config.stderr_filename:
+        return config.model_copy(update={"stderr_filename": ERRORS})
+    return config
 
 
 LOG = "tapisjob.out"
 """The name of a job's output among its files, where nothing else is asked for."""
+
+ERRORS = "tapisjob.err"
+"""The same of its stderr, where that is kept apart and has no other name."""
 
 
 def _given(spec: JobSpec) -> list[Argument]:

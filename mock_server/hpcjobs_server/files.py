@@ -56,6 +56,7 @@ class OpenFile:
 
     Attributes:
         size: Its bytes when it was opened.
+        executable: Whether its owner may run it.
         etag: Tells this content from an earlier or later one, by time and size.
         identity: The same, from that of any other file too; the times come last.
     """
@@ -63,6 +64,7 @@ class OpenFile:
     def __init__(self, descriptor: int, facts: os.stat_result) -> None:
         self._descriptor = descriptor
         self.size = facts.st_size
+        self.executable = bool(facts.st_mode & stat.S_IXUSR)
         self.etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
         self.identity = _identity(facts)
 

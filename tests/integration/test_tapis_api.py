@@ -261,7 +261,7 @@ def test_annotations_are_added_or_put(tapis: Tapis) -> None:
     """PATCH adds, PUT replaces, and what is not given stays."""
     uuid = tapis.submit(tags=["a"], notes={"x": 1, "y": 1})["uuid"]
     added = tapis.result("PATCH", f"{uuid}/annotations", json={"tags": ["a", "b"], "notes": {"y": 2}})
-    assert added == {"tags": ["a", "b"], "notes": {"x": 1, "y": 2}}
+    assert added == {"uuid": uuid, "tags": ["a", "b"], "notes": {"x": 1, "y": 2}}
     tapis.result("PUT", f"{uuid}/annotations", json={"tags": ["c"]})
     job = tapis.result("GET", uuid)
     assert job["tags"] == ["c"]

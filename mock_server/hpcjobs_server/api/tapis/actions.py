@@ -121,7 +121,11 @@ async def _annotate(request: Request, uuid: str, *, add: bool) -> Response:
             continue
         if result.outcome in {UpdateOutcome.REFUSED, UpdateOutcome.INVALID}:
             raise TapisProblem(409, "JOBS_JOB_ANNOTATION_ERROR", result.detail or str(result), result={"name": uuid})
-        told_of = {"tags": changes.get("tags", list(seen.info.tags)), "notes": changes.get("meta", seen.info.meta)}
+        told_of = {
+            "uuid": uuid,
+            "tags": changes.get("tags", list(seen.info.tags)),
+            "notes": changes.get("meta", seen.info.meta),
+        }
         return envelope(told_of, f"JOBS_JOB_ANNOTATIONS_UPDATED Annotations of job {uuid} updated.")
     raise TapisProblem(409, "JOBS_JOB_ANNOTATION_ERROR", f"job {uuid} changes all the time; try again")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from starlette.requests import Request
+
+
+_PART = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 
 async def authorise(request: Request, scope: Scope) -> Caller:
@@ -82,12 +86,13 @@ def unwrapped(text: str) -> tuple[str, bool]:
     if len(parts) != 3:
         return text, False
     try:
-        token = _decoded(parts[2]).decode("ascii")
-        payload = json.loads(_decoded(parts[1]))
+        payload, token = json.loads(_decoded(parts[1])), _decoded(parts[2]).decode("ascii")
         return token, float(payload["exp"]) < time.time()
     except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
         raise Problem(401, "jwt_parse", "this is no token of this service; POST /v3/oauth2/tokens gives one") from None
 
 
 def _decoded(part: str) -> bytes:
+    if not _PART.fullmatch(part):  # what is no base64 would be passed over
+        raise ValueError(part)
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))

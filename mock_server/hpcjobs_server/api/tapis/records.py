@@ -12,6 +12,7 @@ from typing import Any
 from hpcjobs.lifecycle import JobState
 from hpcjobs.records import Change
 from hpcjobs.tapis_data import JOB_KEYS, LIST_KEYS, UUID, WORDS
+from hpcjobs_server.apps import logs_of
 from hpcjobs_server.store import Seen
 
 SUFFIX = "-007"
@@ -41,6 +42,7 @@ def record_of(seen: Seen, tenant: str) -> dict[str, Any]:
     uuid, options = info.id + SUFFIX, spec.options
     folder = f"/jobs/{uuid}"
     parameters = dict(options.get("parameterSet") or {})
+    parameters["logConfig"] = logs_of(spec).model_dump(mode="json", by_alias=True)
     if spec.env and not parameters.get("envVariables"):
         parameters["envVariables"] = [{"key": key, "value": value} for key, value in spec.env.items()]
     begun = info.attempt > 0 and info.started_at is not None

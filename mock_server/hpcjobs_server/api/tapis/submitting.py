@@ -222,17 +222,24 @@ def _one(context: Context, owner: str, asked: FileInput, found: dict[str, InputF
     target = check_file_name(target)
     if parts:
         with contextlib.suppress(FileNotFoundError):  # a folder, perhaps
-            found[target] = _store(context, owner, root, parts, target)
+            _add(found, _store(context, owner, root, parts, target))
             return target
     files = list_below(root, parts)
     if not files:
         raise ValueError("there is no such file and no folder with files in it")
     for file in files:
         name = f"{target}/{file.path}"
-        found[name] = _store(context, owner, root, (*parts, *PurePosixPath(file.path).parts), name)
+        _add(found, _store(context, owner, root, (*parts, *PurePosixPath(file.path).parts), name))
         if len(found) > MAX_INPUTS:
             raise ValueError(f"these are more than {MAX_INPUTS} files; pack them")
     return target
+
+
+def _add(found: dict[str, InputFile], item: InputFile) -> None:
+    """Take an input among those that were found; two of one name would be one of them, whichever comes last."""
+    if item.name in found:
+        raise ValueError(f"two inputs go to {item.name!r}; give another targetPath")
+    found[item.name] = item
 
 
 def _store(context: Context, owner: str, root: Any, parts: tuple[str, ...], name: str) -> InputFile:
@@ -252,7 +259,7 @@ def _store(context: Context, owner: str, root: Any, parts: tuple[str, ...], name
             upload.abort()
     finally:
         source.close()
-    return InputFile(name=name, sha256=sha256, size=size)
+    return InputFile(name=name, sha256=sha256, size=size, executable=source.executable)
 
 
 def _last(source: str) -> str:
