@@ -167,7 +167,9 @@ class TapisService(Service):
 
     def find(self, key: str) -> Op[JobInfo | None]:
         """The job that carries a submission key among its tags."""
-        params = [("tags.contains", key_tag(key)), ("select", "allAttributes"), ("limit", "1")]
+        # a job that was resubmitted has the tags of the first one, which is the one that is meant
+        params = [("tags.contains", key_tag(key)), ("orderBy", "created(asc)")]
+        params += [("select", "allAttributes"), ("limit", "1")]
         found = yield from self._result(Request("GET", "/v3/jobs/search", params=params))
         return self._info(found[0]) if found else None
 

@@ -142,7 +142,13 @@ def http(shared_service: Service) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def job(http: httpx.Client) -> str:
     """A job that has ended."""
-    body = {"name": "a", "appId": "hello", "appVersion": "1.0", "tags": ["a"], "parameterSet": {"appArgs": [{"arg": "x"}]}}
+    body = {
+        "name": "a",
+        "appId": "hello",
+        "appVersion": "1.0",
+        "tags": ["a"],
+        "parameterSet": {"appArgs": [{"arg": "x"}]},
+    }
     uuid = str(http.post("/v3/jobs/submit", json=body).json()["result"]["uuid"])
     until(lambda: http.get(f"/v3/jobs/{uuid}/status").json()["result"]["status"] == "FINISHED", what="the end")
     return uuid
