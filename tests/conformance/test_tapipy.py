@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -102,6 +102,39 @@ def test_each_class_of_error(tapipy: Tapipy, shared_service: Service) -> None:
     assert kind(tapipy.getJobList) == ("UnauthorizedError", 401)
     with pytest.raises(TapipyError):
         Tapipy(base_url=shared_service.url, username="nobody", password="wrong")
+
+
+def test_a_token_that_may_only_read_is_forbidden_to_act(shared_service: Service, owner: str) -> None:
+    read = shared_service.make_token(owner, scope="read").token
+    reader = Tapipy(base_url=shared_service.url, username=owner, password=read)
+    try:
+        assert reader.getJobList() == []
+        with pytest.raises(TapipyError) as caught:
+            reader.submitJob(name="a", appId="hello", appVersion="1.0")
+    finally:
+        reader.close()
+    assert (caught.value.kind, caught.value.status) == ("ForbiddenError", 403)
+
+
+def test_what_tapis_does_now_and_then_is_what_tapipy_knows(service_factory: Callable[..., Service]) -> None:
+    """An unknown job with status 500, a 401 in plain text, a proxy's page."""
+    service = service_factory(faults=True, workers=0)
+    theirs = Tapipy(base_url=service.url, username="tester", password=service.token)
+    try:
+        with service.http() as admin:
+            for fault, kind, status in (
+                ("unknown_500", "InternalServerError", 500),
+                ("plain_401", "UnauthorizedError", 401),
+                ("html_502", "InternalServerError", 502),
+            ):
+                admin.put("/v1/faults", json={"items": [{"kind": fault, "times": 1}]}).raise_for_status()
+                if fault == "plain_401":
+                    theirs.ask({"token": "not-known"})
+                with pytest.raises(TapipyError) as caught:
+                    theirs.getJob(jobUuid=NOBODY)
+                assert (caught.value.kind, caught.value.status) == (kind, status)
+    finally:
+        theirs.close()
 
 
 def test_both_see_the_same_job_in_the_same_way(tapipy: Tapipy, ours: Client) -> None:
