@@ -58,6 +58,11 @@ class HpcjobsError(Exception):
     may_have_acted: bool = False
     """Whether the service may have acted all the same: an answer, this one or that of an earlier try, was lost."""
 
+    @property
+    def message(self) -> str:
+        """What is wrong, in words: ``str(error)``."""
+        return str(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are pickled by calling the class with ``args``, which are the sentence, not what made it.
         return _again, (type(self), self.args, self.__dict__)

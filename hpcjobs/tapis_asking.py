@@ -141,6 +141,10 @@ def _native(asked: dict[str, Any]) -> dict[str, Any]:
         >>> _native(asked), asked
         ({'cores': 8, 'walltime': 300}, {'jobType': 'FORK'})
     """
+    for word in ("fileInputs", "fileInputArrays"):
+        if asked.pop(word, None):
+            told = "is fetched by Tapis only; send files along with t.client.submit(app=..., inputs=[...])"
+            raise InvalidSpec([(word, f"{told}, or name the service as a Tapis: connect(base_url=...)")])
     found: dict[str, Any] = {}
     if {"nodeCount", "coresPerNode"} & asked.keys():
         found["cores"] = (asked.pop("nodeCount", None) or 1) * (asked.pop("coresPerNode", None) or 1)
@@ -150,8 +154,8 @@ def _native(asked: dict[str, Any]) -> dict[str, Any]:
         found["walltime"] = minutes * 60
     if queue := asked.pop("execSystemLogicalQueue", None):
         found["queue"] = queue
-    if isinstance(asked.get("notes"), Mapping):
-        found["meta"] = asked.pop("notes")
+    if (notes := asked.pop("notes", None)) is not None:
+        found["meta"] = notes if isinstance(notes, Mapping) else {"notes": notes}
     parameters = dict(asked.get("parameterSet") or {})
     if variables := parameters.pop("envVariables", None):
         found["env"] = {one["key"]: one.get("value") or "" for one in variables if one.get("include") is not False}
@@ -160,6 +164,27 @@ def _native(asked: dict[str, Any]) -> dict[str, Any]:
     if logs.get("stdoutFilename") != logs.get("stderrFilename"):
         found["stderr"] = "separate"
     return found
+
+
+def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a job that have no place of their own in a spec: what the others say stands there already.
+
+    Example:
+        >>> own_options({"nodeCount": 2, "jobType": "FORK", "parameterSet": {"envVariables": []}})
+        {'jobType': 'FORK'}
+    """
+    left = {word: value for word, value in options.items() if word not in _OURS}
+    parameters = dict(left.pop("parameterSet", None) or {})
+    parameters.pop("envVariables", None)
+    return {**left, **({"parameterSet": parameters} if parameters else {})}
+
+
+_OURS = frozenset(
+    {
+        "nodeCount", "coresPerNode", "memoryMB", "maxMinutes", "execSystemLogicalQueue", "notes", "fileInputs",
+        "fileInputArrays", "trackingId",
+    }
+)  # fmt: skip
 
 
 def _nearest(place: tuple[int | str, ...]) -> str:

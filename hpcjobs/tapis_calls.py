@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpcjobs import errors, live
+from hpcjobs import errors
 from hpcjobs.tapis_results import TapisResult
 from hpcjobs.wording import near
 
@@ -109,7 +109,7 @@ class Jobs:
             **more: What changes nothing; any other word is an error.
 
         Returns:
-            The jobs, with the fields that Tapis's lists have.
+            The jobs, with the fields that Tapis's lists have; ``appId`` is None where a service's lists do not tell it.
 
         Raises:
             Unsupported: The service cannot list so.
@@ -143,7 +143,8 @@ class Jobs:
         """Search jobs.
 
         Args:
-            select: ``"allAttributes"``, or the fields that are wanted: ``"uuid,status"``.
+            select: ``"allAttributes"``, or the fields that are wanted: ``"uuid,status"``. Without it, those of lists;
+                with it, services other than Tapis are asked for each job.
             limit: At most so many; -1 for all.
             skip: How many are left out before the first one.
             startAfter: As Tapis has it; on other services use ``skip``.
@@ -241,6 +242,7 @@ class Jobs:
         Raises:
             CancelTimeout: The job had not stopped within ``confirm`` seconds; the request stands.
         """
+        from hpcjobs import live
         from hpcjobs.models import CancelOutcome
         from hpcjobs.tapis_jobs import status_of
 
@@ -272,6 +274,7 @@ class Jobs:
             Unsupported: The service runs no job again.
         """
         from hpcjobs.models import JobSpec
+        from hpcjobs.tapis_asking import own_options
         from hpcjobs.tapis_data import HIDDEN_TAG
         from hpcjobs.tapis_native import act
 
@@ -282,6 +285,7 @@ class Jobs:
             return _job(self._client.job(job.retry().new_id or job.id))
         asked = {field: value for field, value in job.info.spec.items() if value is not None}
         asked["tags"] = [tag for tag in job.tags if tag != HIDDEN_TAG]
+        asked["options"] = own_options(asked.get("options") or {})
         return _job(self._client.submit(JobSpec.parse(asked)))
 
     def getJobOutputList(

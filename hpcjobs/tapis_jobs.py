@@ -62,8 +62,10 @@ _CONDITIONS = (
 
 def message_of(info: JobInfo) -> str:
     """What is last known of a job, in words: why it ended, that it was asked to stop, how far it is."""
+    if info.state is JobState.FINISHED:
+        return info.reason or "the job ended well"
     if info.terminal:
-        return lines.why(info) or {JobState.FINISHED: "the job ended well"}.get(info.state, "the job has ended")
+        return lines.why(info) or "the job has ended"
     if info.cancel_requested:
         return f"the job was asked to stop{f': {info.cancel_reason}' if info.cancel_reason else ''}"
     if info.progress is not None:

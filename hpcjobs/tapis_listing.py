@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from hpcjobs.errors import InvalidSpec, Unsupported
+from hpcjobs.errors import InvalidSpec, JobNotFound, Unsupported
 from hpcjobs.tapis_asking import conditions_of, order_of
+from hpcjobs.tapis_data import LIST_KEYS
 from hpcjobs.tapis_jobs import record_of
 
 if TYPE_CHECKING:
@@ -56,8 +57,20 @@ def listed(
     wanted, order = conditions_of(service, conditions), order_of(orderBy)
     if listType == "SHARED_JOBS":
         return []  # nothing is shared but at Tapis
-    chosen = islice(_ordered(client, wanted, order), skip, None if limit < 0 else skip + limit)
+    chosen: Iterator[dict[str, Any]] = islice(
+        _ordered(client, wanted, order), skip, None if limit < 0 else skip + limit
+    )
+    if keys is not LIST_KEYS:
+        chosen = (_whole(client, record) for record in list(chosen))
     return [{**{key: record[key] for key in keys}, "id": record["id"]} for record in chosen]
+
+
+def _whole(client: Client, record: dict[str, Any]) -> dict[str, Any]:
+    """A job of a list with what lists do not tell."""
+    try:
+        return record_of(client.job(record["uuid"]).info)
+    except JobNotFound:  # it was deleted in the meantime
+        return record
 
 
 def _ordered(client: Client, wanted: Mapping[str, Any], order: list[tuple[str, bool]]) -> Iterator[dict[str, Any]]:

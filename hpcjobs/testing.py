@@ -21,12 +21,11 @@ import dataclasses
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from hpcjobs import profiles
 from hpcjobs.errors import ConfigError, NoService
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from hpcjobs.client import Client
     from hpcjobs.profiles import Token
 
-__all__ = ["LocalService", "hpcjobs_client", "hpcjobs_service", "hpcjobs_service_options", "local_service"]
+__all__ = ["LocalService", "local_service"]
 
 STOP_SECONDS = 90.0
 """How long a service may take to end; jobs that do not listen are killed after half a minute."""
@@ -47,7 +46,7 @@ class LocalService:
 
     Attributes:
         url: Its address.
-        token: What opens it, as its operator (scope admin).
+        token: What opens it, as its operator (scope admin) or as another user.
         owner: Whose token that is.
         data: Its data folder, with the logs of its processes in ``log``.
     """
@@ -66,6 +65,18 @@ class LocalService:
     def environ(self) -> dict[str, str]:
         """The environment variables by which a client finds it, also the command and a script in another process."""
         return {"HPCJOBS_URL": self.url, "HPCJOBS_TOKEN": self.token}
+
+    def user(self, owner: str | None = None, *, scope: str = "write") -> LocalService:
+        """The same service for another owner, a student say; only the operator can make one.
+
+        Args:
+            owner: Their name; None for a new one.
+            scope: ``"read"``, ``"write"`` or ``"admin"``.
+        """
+        with self.client() as client:
+            made = client.create_token(owner=owner or f"user-{uuid.uuid4().hex[:8]}", scope=scope)
+        assert made.token is not None
+        return dataclasses.replace(self, token=made.token, owner=made.owner)
 
     def fail(self, kind: str, **how: Any) -> None:
         """Have its Tapis API fail on purpose; start it with ``faults=True``.
@@ -198,22 +209,35 @@ def _stop(folder: Path, environ: Mapping[str, str]) -> None:
             raise NoService(f"the service in {folder} could not be ended; it said:\n{said}")
 
 
-@pytest.fixture(scope="session")
-def hpcjobs_service_options() -> dict[str, Any]:
-    """The options of the service, as for :func:`local_service`: define a fixture of this name to change them."""
-    return {}
+try:
+    import pytest
+except ImportError:  # a script or a classroom has no need of it
+    pass
+else:
+    __all__ += ["hpcjobs_client", "hpcjobs_service", "hpcjobs_service_options"]
 
+    @pytest.fixture(scope="session")
+    def hpcjobs_service_options() -> dict[str, Any]:
+        """The options of the service, as for :func:`local_service`: define a fixture of this name to change them."""
+        return {}
 
-@pytest.fixture(scope="session")
-def hpcjobs_service(hpcjobs_service_options: dict[str, Any]) -> Iterator[LocalService]:
-    """A service for all tests of the session."""
-    with local_service(**hpcjobs_service_options) as service:
-        yield service
+    @pytest.fixture(scope="session")
+    def hpcjobs_service(hpcjobs_service_options: dict[str, Any]) -> Iterator[LocalService]:
+        """A service for all tests of the session."""
+        with local_service(**hpcjobs_service_options) as service:
+            yield service
 
+    @pytest.fixture
+    def hpcjobs_client(hpcjobs_service: LocalService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+        """A client of an owner who has no jobs yet; what has not ended when the test ends is cancelled.
 
-@pytest.fixture
-def hpcjobs_client(hpcjobs_service: LocalService) -> Iterator[Client]:
-    """A client of the service; what has not ended when the test ends is cancelled."""
-    with hpcjobs_service.client() as client:
-        yield client
-        client.cancel_many(state="active", reason="the test has ended")
+        While the test runs, ``Client()`` without arguments and the command ``hpcjobs`` are of the same owner.
+        """
+        user = hpcjobs_service.user()
+        for name in [name for name in os.environ if name.startswith("HPCJOBS_")]:
+            monkeypatch.delenv(name)
+        for name, text in user.environ.items():
+            monkeypatch.setenv(name, text)
+        with user.client() as client:
+            yield client
+            client.cancel_many(state="active", reason="the test has ended")

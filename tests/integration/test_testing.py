@@ -76,19 +76,33 @@ def test_a_suite_of_a_user_has_a_service_and_leaves_nothing_behind(tmp_path: Pat
 
 
         def test_it_is_the_same_service_with_the_options(hpcjobs_service, hpcjobs_client):
-            assert hpcjobs_client.job(seen[0]).done
-            info = hpcjobs_client.info()
+            with hpcjobs_service.client() as operator:
+                assert operator.job(seen[0]).done
+                info = operator.info()
             assert (info.workers, info.max_cores) == (2, 1)
             assert hpcjobs_service.data.is_dir()
             assert hpcjobs_service.token not in repr(hpcjobs_service)
+
+
+        def test_each_has_an_owner_without_jobs_whom_the_code_under_test_is(hpcjobs_client):
+            assert list(hpcjobs_client.jobs()) == []
+            job = hpcjobs_client.submit("true")
+            with hpcjobs.Client(start=False) as other:
+                assert [one.id for one in other.jobs()] == [job.id]
+
+
+        def test_a_user_has_a_name(hpcjobs_service):
+            with hpcjobs.tapis_style.connect(**hpcjobs_service.user("ada").tapis) as t:
+                assert t.jobs.submitJob(name="greet", appId="hello", appVersion="1.0").owner == "ada"
 
 
         def test_a_job_that_is_left_running(hpcjobs_client):
             seen.append(hpcjobs_client.submit("sleep 600").id)
 
 
-        def test_is_cancelled(hpcjobs_client):
-            assert hpcjobs_client.job(seen[-1]).wait(timeout=60).state == "CANCELLED"
+        def test_is_cancelled(hpcjobs_service):
+            with hpcjobs_service.client() as operator:
+                assert operator.job(seen[-1]).wait(timeout=60).state == "CANCELLED"
 
 
         def test_the_style_of_tapipy(hpcjobs_service):
@@ -104,11 +118,11 @@ def test_a_suite_of_a_user_has_a_service_and_leaves_nothing_behind(tmp_path: Pat
             assert "FINISHED" in said.stdout
 
 
-        def test_what_tapipy_is_given(hpcjobs_service, hpcjobs_client):
+        def test_what_tapipy_is_given(hpcjobs_service):
             assert hpcjobs_service.tapis == {
                 "base_url": hpcjobs_service.url,
                 "tenant_id": "dev",
-                "username": hpcjobs_client.info().owner,
+                "username": hpcjobs_service.owner,
                 "password": hpcjobs_service.token,
             }
 
@@ -121,7 +135,7 @@ def test_a_suite_of_a_user_has_a_service_and_leaves_nothing_behind(tmp_path: Pat
         HPCJOBS_SERVER_DATABASE_URL="postgresql://127.0.0.1:1/nothing",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    assert "10 passed" in done.stdout
     assert list((tmp_path / "t").glob("hpcjobs-*")) == []
     assert leftovers.find(before, roots=[str(tmp_path)], long_lived=set()) == []
 
