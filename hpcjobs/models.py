@@ -432,6 +432,11 @@ class JobSpec(_Asked):
             seen.add(item.name)
         return self
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked, by name, also where that is the default; the rest is left to the service."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobSpec:
         """Validate ``fields``, flat or nested, and say plainly what is wrong.
@@ -449,7 +454,8 @@ class JobSpec(_Asked):
         nested = flat.get("resources")
         beside = {name: flat.pop(name) for name in Resources.model_fields if name in flat}
         if nested is None or isinstance(nested, (Mapping, Resources)):
-            flat["resources"] = {**(nested.model_dump() if isinstance(nested, Resources) else nested or {}), **beside}
+            given = nested.model_dump(exclude_unset=True) if isinstance(nested, Resources) else nested or {}
+            flat["resources"] = {**given, **beside}
         try:
             return cls.model_validate(flat)
         except ValidationError as error:

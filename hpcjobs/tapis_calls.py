@@ -361,12 +361,23 @@ class Jobs:
             OutputNotFound: The job has no such output; names those that it has.
             Unsupported: The service hands out no files.
         """
+        from urllib.parse import quote
+
+        from hpcjobs.tapis_native import fetch
         from hpcjobs.tapis_outputs import fetched
 
         words = ("outputPath", "compress", "format", "allowIfRunning")
         job = self._one("getJobOutputDownload", jobUuid, jobId, more, words)
         if format != "zip":
             raise errors.InvalidSpec([("format", f"is {format!r}; it can be 'zip' only")])
+        if self._at_tapis:
+            params = {"compress": compress, "format": format, "allowIfRunning": True}
+            try:
+                return fetch(self._client, f"{job.id}/output/download/{quote(outputPath.lstrip('/'))}", params)
+            except errors.JobNotFound:
+                raise
+            except errors.NotFound as error:
+                raise errors.OutputNotFound(outputPath, [file.path for file in job.files()]) from error
 
         def read(path: str) -> bytes:
             if path == LOG and log is not None:
@@ -437,7 +448,7 @@ class Jobs:
 
         found = [file for file in job.files() if not file.unchanged_input]
         service = self._client.service
-        if self._at_tapis or not service.capabilities.logs or any(file.path == LOG for file in found):
+        if not service.capabilities.logs or any(file.path == LOG for file in found):
             return found, None
         look = service.log_tail(job.id, "stdout", size=1)
         end = self._client._session.run(look)  # noqa: SLF001 - they are of one piece

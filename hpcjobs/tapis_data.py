@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,7 +23,10 @@ from pydantic.alias_generators import to_camel
 
 from hpcjobs.lifecycle import JobState
 
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-007")
+SUFFIX = "-007"
+"""Tapis's number for jobs, which ends the id of each."""
+
+UUID = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}{SUFFIX}")
 """What a job's id looks like: a UUID, and Tapis's number for jobs."""
 
 WORDS: Mapping[JobState, str] = MappingProxyType(
@@ -103,6 +107,23 @@ LIST_KEYS = (
 """The keys of a job in a list."""
 
 
+ENDED_BEFORE = (("its walltime was over*", "SCHEDULER_TIMEOUT"), ("MemoryError*", "SCHEDULER_OUT_OF_MEMORY"),
+    ("*out of memory*", "SCHEDULER_OUT_OF_MEMORY"))  # fmt: skip
+"""Conditions by reasons as this project words them (``*`` is anything), whatever the exit code."""
+
+ENDED_OTHERWISE = (
+    ("*walltime*", "SCHEDULER_TIMEOUT"),
+    ("killed by *", "JOB_REMOTE_OUTCOME_ERROR"),
+    ("it had not started by its expiry*", "SCHEDULER_DEADLINE"),
+    ("its worker was lost*", "JOB_EXECUTION_MONITORING_ERROR"),
+    ("the service could not prepare the job*", "JOB_UNABLE_TO_STAGE_JOB"),
+    ("command not found*", "JOB_LAUNCH_FAILURE"),
+    ("the command could not be*", "JOB_LAUNCH_FAILURE"),
+    ("there is no *", "JOB_LAUNCH_FAILURE"),
+)
+"""The same where there is no exit code, which alone says JOB_REMOTE_OUTCOME_ERROR."""
+
+
 def reason_of(condition: str | None, last_message: str | None) -> str | None:
     """Why a job ended as it did, in words.
 
@@ -124,6 +145,19 @@ def reason_of(condition: str | None, last_message: str | None) -> str | None:
         return told or None
     words = f"{CONDITIONS[condition]} ({condition})" if condition in CONDITIONS else condition
     return f"{words}: {told}" if told else words
+
+
+def time_text(moment: dt.datetime | None) -> str | None:
+    """A moment as Tapis writes it, without a fraction where there is none.
+
+    Example:
+        >>> time_text(dt.datetime(2026, 5, 1, tzinfo=dt.timezone.utc))
+        '2026-05-01T00:00:00Z'
+    """
+    if moment is None:
+        return None
+    text = moment.astimezone(dt.timezone.utc).replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}Z"
 
 
 class _Wire(BaseModel):

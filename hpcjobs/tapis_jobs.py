@@ -9,17 +9,17 @@ Example:
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from hpcjobs import lines
 from hpcjobs.lifecycle import TAPIS_WORDS, JobState
 from hpcjobs.models import JobInfo
 from hpcjobs.records import Change
-from hpcjobs.tapis_data import HIDDEN_TAG, JOB_KEYS, WORDS
+from hpcjobs.tapis_data import ENDED_BEFORE, ENDED_OTHERWISE, HIDDEN_TAG, JOB_KEYS, WORDS, time_text
 
 IN_STRINGS = {"fileInputs": "[]", "parameterSet": "{}", "subscriptions": "[]", "execSystemConstraints": None}
 """The fields that are objects when a job is asked for, and JSON inside a string when Tapis tells of it."""
@@ -45,19 +45,13 @@ def condition_of(info: JobInfo) -> str | None:
         return "CANCELLED_BY_USER"
     if info.state is not JobState.FAILED:
         return None
-    said = (info.reason or "").lower()
-    for part, word in _CONDITIONS:
-        if part in said:
+    said = info.reason or ""
+    for pattern, word in ENDED_BEFORE:
+        if fnmatchcase(said, pattern):
             return word
-    return "JOB_REMOTE_OUTCOME_ERROR" if info.exit_code or "killed by" in said else None
-
-
-_CONDITIONS = (
-    ("walltime", "SCHEDULER_TIMEOUT"),
-    ("out of memory", "SCHEDULER_OUT_OF_MEMORY"),
-    ("had not started by", "SCHEDULER_DEADLINE"),
-)
-"""What a reason has in it, and the condition that it is in Tapis's words."""
+    if info.exit_code is not None:
+        return "JOB_REMOTE_OUTCOME_ERROR"
+    return next((word for pattern, word in ENDED_OTHERWISE if fnmatchcase(said, pattern)), None)
 
 
 def message_of(info: JobInfo) -> str:
@@ -112,15 +106,15 @@ def _told(info: JobInfo, spec: Mapping[str, Any]) -> dict[str, Any]:
         "status": status_of(info),
         "condition": condition_of(info),
         "lastMessage": message_of(info),
-        "created": time_of(info.created_at),
-        "ended": time_of(info.finished_at) if info.terminal else None,
-        "lastUpdated": time_of(max(latest, default=None)),
+        "created": time_text(info.created_at),
+        "ended": time_text(info.finished_at) if info.terminal else None,
+        "lastUpdated": time_text(max(latest, default=None)),
         "appId": spec.get("app"),
         "appVersion": spec.get("app_version"),
         "visible": HIDDEN_TAG not in info.tags,
         "remoteQueue": info.queue,
-        "remoteStarted": time_of(info.started_at),
-        "remoteEnded": time_of(info.finished_at) if started and info.terminal else None,
+        "remoteStarted": time_text(info.started_at),
+        "remoteEnded": time_text(info.finished_at) if started and info.terminal else None,
         "remoteOutcome": _OUTCOMES.get(info.state) if started else None,
         "remoteResultInfo": None if info.exit_code is None else str(info.exit_code),
     }
@@ -148,19 +142,9 @@ def change_record(change: Change, before: Change | None, record: Mapping[str, An
     }
     return {
         "event": "JOB_NEW_STATUS",
-        "created": time_of(change.at),
+        "created": time_text(change.at),
         "eventDetail": word,
         "description": json.dumps(said),
         "transferTaskUuid": None,
         "transferSummary": None,
     }
-
-
-def time_of(moment: dt.datetime | None) -> str | None:
-    """A moment as Tapis writes it.
-
-    Example:
-        >>> time_of(dt.datetime(2026, 5, 1, 12, tzinfo=dt.timezone.utc))
-        '2026-05-01T12:00:00.000000Z'
-    """
-    return None if moment is None else f"{moment.astimezone(dt.timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from hpcjobs.errors import UnexpectedAnswer
 from hpcjobs.protocol import Op, Request, call
 
 if TYPE_CHECKING:
     from hpcjobs.client import Client
-    from hpcjobs.services.base import Service
+    from hpcjobs.services.tapis import TapisService
 
 
 def look(client: Client, path: str, params: Mapping[str, Any]) -> Any:
@@ -25,12 +23,7 @@ def look(client: Client, path: str, params: Mapping[str, Any]) -> Any:
     Raises:
         HpcjobsError: What Tapis refuses.
     """
-    told = [
-        (word, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
-        for word, value in params.items()
-        if value is not None
-    ]
-    return _run(client, Request("GET", f"/v3/jobs/{path}", params=told))
+    return _ask(client, Request("GET", f"/v3/jobs/{path}", params=_query(params)))
 
 
 def act(client: Client, path: str, *, repeatable: bool) -> Any:
@@ -44,21 +37,38 @@ def act(client: Client, path: str, *, repeatable: bool) -> Any:
     Raises:
         HpcjobsError: What Tapis refuses.
     """
-    return _run(client, Request("POST", f"/v3/jobs/{path}", repeatable=repeatable))
+    return _ask(client, Request("POST", f"/v3/jobs/{path}", repeatable=repeatable))
 
 
-def _run(client: Client, request: Request) -> Any:
-    return client._session.run(_result(client.service, request))  # noqa: SLF001 - they are of one piece
+def fetch(client: Client, path: str, params: Mapping[str, Any]) -> bytes:
+    """The bytes that a GET is answered with.
+
+    Args:
+        client: A client of a tenant.
+        path: Which, below ``/v3/jobs``.
+        params: The query; what is None is left out.
+
+    Raises:
+        HpcjobsError: What Tapis refuses.
+    """
+    service, request = client.service, Request("GET", f"/v3/jobs/{path}", params=_query(params))
+
+    def op() -> Op[bytes]:
+        response = yield from call(request)
+        if not response.ok:
+            raise service.error_of(request, response)
+        return response.content
+
+    return client._session.run(op())  # noqa: SLF001 - they are of one piece
 
 
-def _result(service: Service, request: Request) -> Op[Any]:
-    response = yield from call(request)
-    if not response.ok:
-        raise service.error_of(request, response)
-    try:
-        return json.loads(response.content)["result"]
-    except (ValueError, KeyError, TypeError):
-        raise UnexpectedAnswer(
-            f"{request.method} {service.base_url}{request.path} was not answered as Tapis does: no result",
-            status=response.status,
-        ) from None
+def _ask(client: Client, request: Request) -> Any:
+    return client._session.run(cast("TapisService", client.service).ask(request))  # noqa: SLF001 - the same
+
+
+def _query(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (word, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+        for word, value in params.items()
+        if value is not None
+    ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs.errors import OutputNotFound
-from hpcjobs.tapis_jobs import time_of
+from hpcjobs.tapis_data import time_text
 
 if TYPE_CHECKING:
     from hpcjobs.models import OutputFile
@@ -82,7 +82,9 @@ def _the_file(files: Sequence[OutputFile], path: str) -> OutputFile:
 
 
 def _file(file: OutputFile) -> dict[str, Any]:
-    return _entry(posixpath.basename(file.path), file.path, "file", size=file.size, modified=time_of(file.modified_at))
+    return _entry(
+        posixpath.basename(file.path), file.path, "file", size=file.size, modified=time_text(file.modified_at)
+    )
 
 
 def _entry(name: str, path: str, kind: str, *, size: int, modified: str | None) -> dict[str, Any]:

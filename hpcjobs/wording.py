@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -70,6 +69,8 @@ def near(word: str, names: Iterable[str]) -> str:
         >>> near("job_uuid", ["jobUuid", "limit"]), near("x", ["jobUuid", "limit"])
         ('did you mean jobUuid?', 'there is jobUuid, limit')
     """
+    import difflib  # only where something is wrong
+
     known = {name.lower().replace("_", ""): name for name in sorted(names)}
     close = difflib.get_close_matches(word.lower().replace("_", ""), known, n=1)
     return f"did you mean {known[close[0]]}?" if close else f"there is {', '.join(known.values()) or 'none'}"

@@ -70,7 +70,7 @@ def error_of(response: Response, *, method: str, url: str) -> ServiceError:
     else:
         status = response.status
         code = str(problem.get("code") or "")
-        kind = _BY_STATUS.get(status) or (ServiceUnavailable if status >= 500 else ServiceError)
+        kind = kind_of(status)
         if code in {"job_not_found", "is_array"}:
             kind = JobNotFound
         error = kind(_sentence(problem, response), status=status, code=code, body=problem)
@@ -79,6 +79,16 @@ def error_of(response: Response, *, method: str, url: str) -> ServiceError:
     if response.lost:
         error.may_have_acted = True
     return error
+
+
+def kind_of(status: int) -> type[ServiceError]:
+    """The error that a status stands for.
+
+    Example:
+        >>> kind_of(409).__name__, kind_of(507).__name__
+        ('Conflict', 'ServiceUnavailable')
+    """
+    return _BY_STATUS.get(status) or (ServiceUnavailable if status >= 500 else ServiceError)
 
 
 def unexpected(response: Response, *, method: str, url: str, why: str = "") -> UnexpectedAnswer:

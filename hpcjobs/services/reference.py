@@ -124,7 +124,7 @@ class ReferenceService(Service):
 
     def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
         """Ask for a job; the same key never makes a second one."""
-        body = spec.model_dump_json(exclude_defaults=True).encode()
+        body = spec.model_dump_json(exclude_unset=True).encode()
         headers = {**_JSON, "Idempotency-Key": key}
         return self._model(JobInfo, Request("POST", "/v1/jobs", headers=headers, content=body, repeatable=True))
 
@@ -182,7 +182,7 @@ class ReferenceService(Service):
             some = specs[start : start + MAX_BULK]
             # a long list is sent in chunks, and jobs of one cannot name those of another
             headers = {**_JSON, "Idempotency-Key": f"{key}/{start}" if len(specs) > MAX_BULK else key}
-            body = b'{"specs":[' + b",".join(spec.model_dump_json(exclude_defaults=True).encode() for spec in some)
+            body = b'{"specs":[' + b",".join(spec.model_dump_json(exclude_unset=True).encode() for spec in some)
             request = Request(
                 "POST", "/v1/jobs/many", headers=headers, content=body + b"]}", timeout=_BULK, repeatable=True
             )
@@ -192,7 +192,7 @@ class ReferenceService(Service):
     def submit_array(self, order: ArrayOrder, key: str) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
         """Ask for an array; the same key never makes a second one."""
         headers = {**_JSON, "Idempotency-Key": key}
-        body = order.model_dump_json(exclude_defaults=True).encode()
+        body = order.model_dump_json(exclude_unset=True).encode()
         request = Request("POST", "/v1/arrays", headers=headers, content=body, timeout=_BULK, repeatable=True)
         new = yield from self._model(NewJobs, request)
         if new.array is None:

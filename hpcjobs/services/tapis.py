@@ -23,16 +23,13 @@ from hpcjobs.actions import (
     UpdateResult,
 )
 from hpcjobs.errors import (
-    AuthenticationError,
     Conflict,
     InvalidRequest,
     JobNotFound,
     NotFound,
     PermissionDenied,
-    RateLimited,
     ServiceError,
     ServiceUnavailable,
-    TooLarge,
     Unsupported,
 )
 from hpcjobs.lifecycle import TAPIS_WORDS, JobState, to_state
@@ -49,7 +46,7 @@ from hpcjobs.models import (
 )
 from hpcjobs.protocol import Op, Request, Response, call, retry_after, sleep
 from hpcjobs.records import History
-from hpcjobs.services.answers import error_of, unexpected
+from hpcjobs.services.answers import error_of, kind_of, unexpected
 from hpcjobs.services.base import FileChunk, LogChunk, Service
 from hpcjobs.services.tapis_login import FOREIGN_JOB, TapisAuth
 from hpcjobs.services.tapis_records import KEY_TAG, SUM_TAG, history_of, info_of, log_name, time_of
@@ -141,7 +138,7 @@ class TapisService(Service):
         Raises:
             JobNotFound: There is no such job, or it is another's.
         """
-        return self._info((yield from self._result(Request("GET", self._at(job_id)))))
+        return self._info((yield from self.ask(Request("GET", self._at(job_id)))))
 
     def get_many(self, ids: Sequence[str]) -> Op[JobQueryAnswer]:
         """Look at many jobs: by a search, and one by one at those that it does not find (a hidden one, say)."""
@@ -152,7 +149,7 @@ class TapisService(Service):
             some = good[start : start + LOOK]
             params = [("uuid.in", ",".join(some)), ("select", "allAttributes"), ("limit", str(len(some)))]
             try:
-                jobs = yield from self._result(Request("GET", "/v3/jobs/search", params=params))
+                jobs = yield from self.ask(Request("GET", "/v3/jobs/search", params=params))
             except InvalidRequest:  # a release that does not search for ids
                 break
             found.update((job["uuid"], self._info(job)) for job in jobs)
@@ -170,7 +167,7 @@ class TapisService(Service):
         # a job that was resubmitted has the tags of the first one, which is the one that is meant
         params = [("tags.contains", key_tag(key)), ("orderBy", "created(asc)")]
         params += [("select", "allAttributes"), ("limit", "1")]
-        found = yield from self._result(Request("GET", "/v3/jobs/search", params=params))
+        found = yield from self.ask(Request("GET", "/v3/jobs/search", params=params))
         return self._info(found[0]) if found else None
 
     def asked_for(self, info: JobInfo, spec: JobSpec, key: str) -> bool:
@@ -211,7 +208,7 @@ class TapisService(Service):
     def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
         """Ask for a job; the key travels as a tag, by which it is found again after a lost answer."""
         body = request_of(spec, key)
-        return self._info((yield from self._result(Request("POST", "/v3/jobs/submit", json=body, repeatable=False))))
+        return self._info((yield from self.ask(Request("POST", "/v3/jobs/submit", json=body, repeatable=False))))
 
     def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:  # noqa: ARG002
         """Ask that jobs stop, one by one. That Tapis has taken a request says nothing of the job."""
@@ -223,7 +220,7 @@ class TapisService(Service):
     def _cancel(self, job_id: str, reason: str | None) -> Op[CancelResult]:
         told: dict[str, Any] = {"job_id": job_id, "reason": reason, "reason_kept": reason is None}
         try:
-            yield from self._result(Request("POST", f"{self._at(job_id)}/cancel", repeatable=True))
+            yield from self.ask(Request("POST", f"{self._at(job_id)}/cancel", repeatable=True))
         except JobNotFound:
             return CancelResult(outcome=CancelOutcome.NOT_FOUND, **told)
         except Conflict:  # it has ended: how, is asked
@@ -246,7 +243,7 @@ class TapisService(Service):
             before = (yield from self.get(job_id)).state
             if not before.terminal:
                 return RetryResult(job_id=job_id, outcome=RetryOutcome.STILL_RUNNING, before=before, after=before)
-            new = yield from self._result(Request("POST", f"{self._at(job_id)}/resubmit", repeatable=False))
+            new = yield from self.ask(Request("POST", f"{self._at(job_id)}/resubmit", repeatable=False))
         except JobNotFound:
             return RetryResult(job_id=job_id, outcome=RetryOutcome.NOT_FOUND)
         after = to_state(new["status"], TAPIS_WORDS)
@@ -261,7 +258,7 @@ class TapisService(Service):
 
     def _hide(self, job_id: str) -> Op[DeleteResult]:
         try:
-            yield from self._result(Request("POST", f"{self._at(job_id)}/hide", repeatable=True))
+            yield from self.ask(Request("POST", f"{self._at(job_id)}/hide", repeatable=True))
         except JobNotFound:
             return DeleteResult(job_id=job_id, outcome=DeleteOutcome.NOT_FOUND)
         except Conflict:
@@ -286,7 +283,7 @@ class TapisService(Service):
             detail = f"{', '.join(others)}: Tapis changes nothing of a job but its tags and its meta (notes)"
             return UpdateResult(job_id=item.id, outcome=UpdateOutcome.REFUSED, detail=detail)
         try:
-            job = yield from self._result(Request("GET", self._at(item.id)))
+            job = yield from self.ask(Request("GET", self._at(item.id)))
             body: dict[str, Any] = {}
             if "tags" in given:  # those by which the job is found again stay
                 kept = [tag for tag in job.get("tags") or [] if tag.startswith((KEY_TAG, SUM_TAG))]
@@ -294,7 +291,7 @@ class TapisService(Service):
             if "meta" in given:
                 body["notes"] = given["meta"] or {}
             before = info_of(job).state
-            yield from self._result(Request("PUT", f"{self._at(item.id)}/annotations", json=body))
+            yield from self.ask(Request("PUT", f"{self._at(item.id)}/annotations", json=body))
         except JobNotFound:
             return UpdateResult(job_id=item.id, outcome=UpdateOutcome.NOT_FOUND)
         except Conflict as error:
@@ -353,13 +350,13 @@ class TapisService(Service):
 
     def _log(self, job_id: str, stream: str) -> Op[tuple[JobState, int, str | None, int]]:
         """A job's state, its attempt, and the name and size of a log, where there is one yet."""
-        job = yield from self._result(Request("GET", self._at(job_id)))
+        job = yield from self.ask(Request("GET", self._at(job_id)))
         info = info_of(job)
         name = log_name(job, stream)
         if name is None or not info.attempt:
             return info.state, info.attempt, None, 0
         try:
-            listed = yield from self._result(
+            listed = yield from self.ask(
                 Request("GET", self._output("list", job_id, name), params=[*_WHILE_RUNNING, ("limit", "1")])
             )
         except JobNotFound:
@@ -407,7 +404,7 @@ class TapisService(Service):
         elif any(word in message for word in FOREIGN_JOB):
             kind = PermissionDenied
         else:
-            kind = _KINDS.get(status, ServiceUnavailable if status >= 500 else InvalidRequest)
+            kind = kind_of(status)
         body = envelope if isinstance(envelope, dict) else None
         error = kind(message, status=status, code=code if code.isupper() else "", body=body)
         error.tries = response.tries
@@ -415,7 +412,13 @@ class TapisService(Service):
         error.may_have_acted = error.may_have_acted or response.lost
         return error
 
-    def _result(self, request: Request) -> Op[Any]:
+    def ask(self, request: Request) -> Op[Any]:
+        """What Tapis answers to a request, out of its envelope.
+
+        Raises:
+            ServiceError: What it refuses, typed.
+            UnexpectedAnswer: That is no answer of Tapis.
+        """
         return (yield from self._envelope(request))["result"]
 
     def _envelope(self, request: Request) -> Op[dict[str, Any]]:
@@ -440,7 +443,7 @@ class TapisService(Service):
         items: list[Any] = []
         while True:
             asked = [*params, ("limit", str(PAGE)), ("skip", str(len(items)))]
-            some = yield from self._result(Request("GET", path, params=asked))
+            some = yield from self.ask(Request("GET", path, params=asked))
             items += some or []
             if not some or len(some) < PAGE_AT_LEAST:
                 return items
@@ -465,15 +468,6 @@ PAGE_AT_LEAST = 100
 """A page with fewer entries than that is the last one, whatever limit the service has of its own."""
 
 _WHILE_RUNNING = (("allowIfRunning", "true"),)
-
-_KINDS: Mapping[int, type[ServiceError]] = {
-    401: AuthenticationError,
-    403: PermissionDenied,
-    404: NotFound,
-    409: Conflict,
-    413: TooLarge,
-    429: RateLimited,
-}
 
 
 def _json(response: Response) -> Any:

@@ -6,6 +6,7 @@ and functions to call, so that it is written once for both colours.
 
 from __future__ import annotations
 
+import abc
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -22,7 +23,7 @@ STEP = 0.02
 """Seconds between two looks of a coroutine at whether another one has got the token."""
 
 
-class TokenAuth(httpx.Auth):
+class TokenAuth(httpx.Auth, abc.ABC):
     """Signs every request with a token, which is got at the first one and again when it is no longer good.
 
     However many requests find the token stale at once, it is got once. Nothing is locked while a request of the user's
@@ -38,13 +39,13 @@ class TokenAuth(httpx.Auth):
         self._token = None if token is None else checked(token)
         self._lock = threading.Lock()
 
+    @abc.abstractmethod
     def put(self, request: httpx.Request, token: str) -> None:
         """Put the token into a request."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def get(self) -> Getting:
         """Get a new token."""
-        raise NotImplementedError
 
     def good(self, token: str) -> bool:  # noqa: ARG002 - what is not told apart here looks at nothing
         """Whether a token may still be used, as far as it can be known without asking."""

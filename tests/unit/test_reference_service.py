@@ -35,6 +35,13 @@ def test_submit_sends_the_key_and_only_what_was_asked_for(script, reply):
     assert info.id == ID
 
 
+def test_what_was_asked_travels_also_where_it_is_the_default(script, reply):
+    """An app may have another default: one core that is asked for is not the same as nothing."""
+    spec = JobSpec.parse({"app": "fit", "cores": 1, "queue": "default"})
+    script.play(SERVICE.submit(spec, "key"), reply(201, INFO))
+    assert json.loads(script.requests[0].content) == {"app": "fit", "queue": "default", "resources": {"cores": 1}}
+
+
 def test_the_body_of_a_submit_is_read_back_as_the_same_spec(script, reply):
     spec = JobSpec.parse({"command": ["a", "b"], "cores": 2, "walltime": "1h30m", "memory": "4GiB", "grace": 5})
     script.play(SERVICE.submit(spec, "key"), reply(201, INFO))

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcjobs.tapis_data import time_text
 from hpcjobs_server.api.tapis.callers import unwrapped, wrapped
 from hpcjobs_server.api.tapis.finding import conditions
-from hpcjobs_server.api.tapis.records import file_inputs, native_id, time_text
+from hpcjobs_server.api.tapis.records import file_inputs, native_id
 from hpcjobs_server.api.tapis.sentences import BadSentence, read_sentence
 from hpcjobs_server.faults import Fault, FaultKind, Faults
 from hpcjobs_server.problems import Problem
@@ -43,6 +44,16 @@ def test_and_binds_closer_than_or() -> None:
     assert read_sentence("a = 1 OR b = 2 AND c = 3") == Some(
         (Term("a", "EQ", ("1",)), Every((Term("b", "EQ", ("2",)), Term("c", "EQ", ("3",)))))
     )
+
+
+def test_ids_are_looked_up_by_their_index() -> None:
+    """As they are in the table, and by a bare comparison."""
+    ids = ["6f9e8f0b-6a0b-4b3a-8d53-cb3d2a8f9b8a-007", "7f9e8f0b-6a0b-4b3a-8d53-cb3d2a8f9b8a-007"]
+    search = Search(conditions([("uuid.in", ",".join(ids))]), Order())
+    assert search.where == "((j.id IN (%(v0)s::uuid, %(v1)s::uuid)))"
+    assert [f"{value}-007" for value in search.parameters.values()] == ids
+    with pytest.raises(BadSearch, match="a UUID with -007 behind it"):
+        Search(conditions([("uuid.eq", ids[0].removesuffix("-007"))]), Order())
 
 
 @given(st.text(max_size=60))

@@ -10,14 +10,16 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, Union
+from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
 from hpcjobs.lifecycle import JobState
-from hpcjobs.tapis_data import WORDS
+from hpcjobs.tapis_data import ENDED_BEFORE, ENDED_OTHERWISE, SUFFIX, WORDS
+from hpcjobs_server.store.base import to_uuid
 from hpcjobs_server.store.rows import SPEC
 
-Kind = Literal["text", "integer", "boolean", "time", "texts"]
+Kind = Literal["text", "integer", "boolean", "time", "texts", "uuid"]
 
 
 class BadSearch(Exception):
@@ -37,19 +39,19 @@ _WORDS = " ".join(f"WHEN '{state.value}' THEN '{word}'" for state, word in WORDS
 
 STATUS = f"(CASE j.state {_WORDS} ELSE j.state END)"
 
-# By what the store and the runner say of an end: see runner.outcome, store/work.py and sql/versions.
+
+def _reasons(table: Sequence[tuple[str, str]]) -> str:
+    return " ".join(f"WHEN j.reason LIKE '{pattern.replace('*', '%%')}' THEN '{word}'" for pattern, word in table)
+
+
 CONDITION = f"""(CASE
     WHEN j.state = 'FINISHED' THEN 'NORMAL_COMPLETION'
     WHEN j.state = 'CANCELLED' THEN 'CANCELLED_BY_USER'
     WHEN j.state <> '{JobState.FAILED.value}' THEN NULL
-    WHEN j.reason LIKE 'its walltime was over%%' THEN 'SCHEDULER_TIMEOUT'
-    WHEN j.reason LIKE 'MemoryError%%' OR j.reason ILIKE '%%out of memory%%' THEN 'SCHEDULER_OUT_OF_MEMORY'
-    WHEN j.exit_code IS NOT NULL OR j.reason LIKE 'killed by %%' THEN 'JOB_REMOTE_OUTCOME_ERROR'
-    WHEN j.reason LIKE 'it had not started by its expiry%%' THEN 'SCHEDULER_DEADLINE'
-    WHEN j.reason LIKE 'its worker was lost%%' THEN 'JOB_EXECUTION_MONITORING_ERROR'
-    WHEN j.reason LIKE 'the service could not prepare the job%%' THEN 'JOB_UNABLE_TO_STAGE_JOB'
-    WHEN j.attempt = 0 OR j.reason LIKE 'command not found%%' OR j.reason LIKE 'the command could not be%%'
-         OR j.reason LIKE 'there is no %%' THEN 'JOB_LAUNCH_FAILURE'
+    {_reasons(ENDED_BEFORE)}
+    WHEN j.exit_code IS NOT NULL THEN 'JOB_REMOTE_OUTCOME_ERROR'
+    {_reasons(ENDED_OTHERWISE)}
+    WHEN j.attempt = 0 THEN 'JOB_LAUNCH_FAILURE'
     ELSE 'JOB_INTERNAL_ERROR' END)"""
 
 APP = """(CASE WHEN x.spec ->> 'app' IS NOT NULL THEN x.spec ->> 'app' WHEN x.spec ->> 'task' IS NOT NULL THEN 'task'
@@ -58,8 +60,6 @@ APP = """(CASE WHEN x.spec ->> 'app' IS NOT NULL THEN x.spec ->> 'app' WHEN x.sp
 VERSION = "coalesce(x.spec ->> 'app_version', '0')"
 
 NAME = f"coalesce(j.name, {APP})"
-
-UUID = "(j.id::text || '-007')"
 
 FROM = f"""jobs j LEFT JOIN progress p ON p.job_id = j.id AND p.attempt = j.attempt
     CROSS JOIN LATERAL (SELECT {SPEC} AS spec OFFSET 0) x"""
@@ -72,7 +72,7 @@ def _option(name: str, default: str) -> str:
 
 FIELDS: Mapping[str, Field] = MappingProxyType(
     {
-        "uuid": Field(UUID, "text"),
+        "uuid": Field("j.id", "uuid"),
         "id": Field("j.seq", "integer"),
         "name": Field(NAME, "text"),
         "owner": Field("j.owner", "text"),
@@ -116,7 +116,7 @@ _COMPARISONS = {"EQ": "=", "NEQ": "IS DISTINCT FROM", "GT": ">", "GTE": ">=", "L
 OPERATORS = (*_COMPARISONS, "IN", "NIN", "LIKE", "NLIKE", "BETWEEN", "NBETWEEN", "CONTAINS", "NCONTAINS")
 
 _TYPES: Mapping[Kind, str] = {
-    "text": "text", "integer": "bigint", "boolean": "boolean", "time": "timestamptz", "texts": "text[]"
+    "text": "text", "integer": "bigint", "boolean": "boolean", "time": "timestamptz", "texts": "text[]", "uuid": "uuid"
 }  # fmt: skip
 _TIME: TypeAdapter[dt.datetime] = TypeAdapter(dt.datetime)
 
@@ -225,14 +225,14 @@ class Search:
         values = [self._value(test.field, field.kind, value) for value in test.values]
         if operator in _COMPARISONS:
             return f"{field.sql} {_COMPARISONS[operator]} {values[0]}"
-        no = "NOT " if operator.startswith("N") else ""
         if operator.endswith("LIKE"):
             inside = f"{field.sql} LIKE {values[0]}"
         elif operator.endswith("BETWEEN"):
             inside = f"{field.sql} BETWEEN {values[0]} AND {values[1]}"
         else:
             inside = f"{field.sql} IN ({', '.join(values)})"
-        return f"{no}coalesce({inside}, false)"
+        # what is not known is not so; without a negation an index must stay of use
+        return f"NOT coalesce({inside}, false)" if operator.startswith("N") else inside
 
     def _list_test(self, name: str, field: Field, operator: str, values: Sequence[str]) -> str:
         value = self._add(list(values))
@@ -292,6 +292,13 @@ def _time(name: str, text: str) -> dt.datetime:
     return moment.replace(tzinfo=dt.timezone.utc) if moment.tzinfo is None else moment
 
 
+def _uuid(name: str, text: str) -> UUID:
+    found = to_uuid(text.removesuffix(SUFFIX)) if text.endswith(SUFFIX) else None
+    if found is None:
+        raise BadSearch(f"{name} is the id of a job, a UUID with {SUFFIX} behind it, not {text!r}")
+    return found
+
+
 _READ: Mapping[Kind, Callable[[str, str], Any]] = {
-    "text": _text, "integer": _integer, "boolean": truth, "time": _time, "texts": _text
+    "text": _text, "integer": _integer, "boolean": truth, "time": _time, "texts": _text, "uuid": _uuid
 }  # fmt: skip

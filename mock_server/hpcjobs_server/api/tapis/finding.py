@@ -8,8 +8,9 @@ from typing import Any
 
 from starlette.requests import Request
 
+from hpcjobs.tapis_data import SUFFIX
 from hpcjobs_server.api.tapis.envelope import TapisProblem, bad_request
-from hpcjobs_server.api.tapis.records import SUFFIX, native_id
+from hpcjobs_server.api.tapis.records import native_id
 from hpcjobs_server.auth import Caller
 from hpcjobs_server.context import Context
 from hpcjobs_server.faults import FaultKind

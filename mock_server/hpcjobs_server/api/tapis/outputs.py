@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hpcjobs.models import Scope, StderrMode, check_file_name
+from hpcjobs.tapis_data import SUFFIX, time_text
 from hpcjobs_server.api.tapis.callers import authorise
 from hpcjobs_server.api.tapis.envelope import TapisProblem, bad_request, envelope
 from hpcjobs_server.api.tapis.finding import find, flag, page
-from hpcjobs_server.api.tapis.records import SUFFIX, time_text
 from hpcjobs_server.apps import logs_of
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.files import MOST_FILES, OpenFile, TooManyFiles, list_below, open_below

@@ -5,18 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.records import Change
-from hpcjobs.tapis_data import JOB_KEYS, LIST_KEYS, UUID, WORDS
+from hpcjobs.tapis_data import JOB_KEYS, LIST_KEYS, SUFFIX, UUID, WORDS, time_text
 from hpcjobs_server.apps import logs_of
 from hpcjobs_server.store import Seen
-
-SUFFIX = "-007"
-"""Tapis's number for jobs, which ends the id of each."""
 
 SYSTEM = "local"
 """What the place is called where jobs run and keep their outputs, where they name no other."""
@@ -57,9 +53,9 @@ def record_of(seen: Seen, tenant: str) -> dict[str, Any]:
         "status": seen.status,
         "condition": seen.condition,
         "lastMessage": last_message(seen),
-        "created": _time(info.created_at),
-        "ended": _time(info.finished_at),
-        "lastUpdated": _time(_updated(seen)),
+        "created": time_text(info.created_at),
+        "ended": time_text(info.finished_at),
+        "lastUpdated": time_text(_updated(seen)),
         "uuid": uuid,
         "appId": seen.app,
         "appVersion": seen.app_version,
@@ -90,9 +86,9 @@ def record_of(seen: Seen, tenant: str) -> dict[str, Any]:
         "remoteOutcome": _outcome(info.state) if info.attempt else None,
         "remoteResultInfo": None if info.exit_code is None else str(info.exit_code),
         "remoteQueue": info.queue if info.attempt else None,
-        "remoteSubmitted": _time(info.created_at) if info.attempt else None,
-        "remoteStarted": _time(info.started_at) if begun else None,
-        "remoteEnded": _time(info.finished_at) if begun else None,
+        "remoteSubmitted": time_text(info.created_at) if info.attempt else None,
+        "remoteStarted": time_text(info.started_at) if begun else None,
+        "remoteEnded": time_text(info.finished_at) if begun else None,
         "remoteSubmitRetries": 0,
         "remoteChecksSuccess": 0,
         "remoteChecksFailed": 0,
@@ -155,7 +151,7 @@ def history_of(seen: Seen, changes: Sequence[Change]) -> list[dict[str, Any]]:
         items.append(
             {
                 "event": "JOB_NEW_STATUS",
-                "created": _time(change.at),
+                "created": time_text(change.at),
                 "eventDetail": word,
                 "description": json.dumps(description),
                 "transferTaskUuid": None,
@@ -176,22 +172,6 @@ def file_inputs(options: dict[str, Any]) -> list[dict[str, Any]]:
             shared = {key: array[key] for key in ("name", "description", "envKey", "notes") if key in array}
             listed.append({**shared, "sourceUrl": source, "targetPath": f"{folder}/{name}".lstrip("/")})
     return listed
-
-
-def time_text(moment: dt.datetime | None) -> str | None:
-    """A moment as Tapis writes it, without a fraction where there is none.
-
-    Example:
-        >>> time_text(dt.datetime(2026, 5, 1, tzinfo=dt.timezone.utc))
-        '2026-05-01T00:00:00Z'
-    """
-    if moment is None:
-        return None
-    text = moment.astimezone(dt.timezone.utc).replace(tzinfo=None).isoformat()
-    return re.sub(r"(\.\d*?)0+$", r"\1", text).rstrip(".") + "Z" if "." in text else text + "Z"
-
-
-_time = time_text
 
 
 def _updated(seen: Seen) -> dt.datetime:

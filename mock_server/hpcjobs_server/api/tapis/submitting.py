@@ -76,18 +76,20 @@ async def spec_of(context: Context, caller: Caller, asked: TapisRequest, *, trac
         app = context.apps.get(asked.app_id, asked.app_version)
     except AppError as error:
         raise bad_request("JOBS_APP_NOT_FOUND", str(error)) from None
-    inputs, env = await anyio.to_thread.run_sync(_put, context, caller.owner, asked)
     fields = _fields(asked, app)
-    fields["env"] = {**env, **fields["env"]}
-    fields["inputs"] = inputs
     if tracking is not None:
         fields["options"]["trackingId"] = tracking
+    # all of it is checked before a file is copied
+    await check(context, caller, _parsed(fields))
+    inputs, env = await anyio.to_thread.run_sync(_put, context, caller.owner, asked)
+    return context.apps.accepted(_parsed({**fields, "env": {**env, **fields["env"]}, "inputs": inputs}))
+
+
+def _parsed(fields: Mapping[str, Any]) -> JobSpec:
     try:
-        spec = JobSpec.parse(fields)
+        return JobSpec.parse(fields)
     except InvalidSpec as error:
         raise bad_request("NET_REQUEST_PAYLOAD_ERROR", str(error)) from None
-    await check(context, caller, spec)
-    return context.apps.accepted(spec)
 
 
 async def check(context: Context, caller: Caller, spec: JobSpec) -> None:
