@@ -32,8 +32,8 @@ from hpcjobs import (
     tapis_style,
     track,
 )
-from hpcjobs.tapis_results import TapisResult
 from hpcjobs.tapis_style import Tapis
+from hpcjobs.tapis_style.results import TapisResult
 
 
 def half(n: int) -> float:

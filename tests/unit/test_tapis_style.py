@@ -15,12 +15,12 @@ from hpcjobs import AuthenticationError, Client, ConfigError, HpcjobsError, Inva
 from hpcjobs.lifecycle import TAPIS_WORDS, JobState
 from hpcjobs.models import JobInfo, OutputFile
 from hpcjobs.retrying import RetryPolicy
-from hpcjobs.tapis_asking import conditions_of, count_of, job_fields, order_of, select_of
 from hpcjobs.tapis_data import JOB_KEYS, LIST_KEYS
-from hpcjobs.tapis_jobs import record_of, status_of
-from hpcjobs.tapis_outputs import listed
-from hpcjobs.tapis_results import TapisResult, plain
 from hpcjobs.tapis_style import Tapis
+from hpcjobs.tapis_style.asking import conditions_of, count_of, job_fields, order_of, select_of
+from hpcjobs.tapis_style.jobs import record_of, status_of
+from hpcjobs.tapis_style.outputs import listed
+from hpcjobs.tapis_style.results import TapisResult, plain
 
 JOB = "6f9e8f0b-6a0b-4b3a-8d53-cb3d2a8f9b8a-007"
 NEW = "11111111-6a0b-4b3a-8d53-cb3d2a8f9b8a-007"

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs import errors
-from hpcjobs.tapis_calls import Jobs
+from hpcjobs.tapis_style.calls import Jobs
 from hpcjobs.wording import near
 
 if TYPE_CHECKING:

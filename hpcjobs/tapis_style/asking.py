@@ -27,7 +27,7 @@ from hpcjobs.tapis_data import (
     TapisRequest,
     Variable,
 )
-from hpcjobs.tapis_results import plain
+from hpcjobs.tapis_style.results import plain
 from hpcjobs.wording import near
 
 QUERY = "_tapis_query_parameters"

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs.errors import InvalidSpec, JobNotFound, Unsupported
-from hpcjobs.tapis_asking import conditions_of, order_of
 from hpcjobs.tapis_data import LIST_KEYS
-from hpcjobs.tapis_jobs import record_of
+from hpcjobs.tapis_style.asking import conditions_of, order_of
+from hpcjobs.tapis_style.jobs import record_of
 
 if TYPE_CHECKING:
     from hpcjobs.client import Client

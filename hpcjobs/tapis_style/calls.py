@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpcjobs import errors
-from hpcjobs.tapis_results import TapisResult
+from hpcjobs.tapis_style.results import TapisResult
 from hpcjobs.wording import near
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Jobs:
             InvalidSpec: A field is missing, not known or not right; names the nearest one. Nothing was sent.
             SubmissionUnknown: The answer was lost, and it cannot be known whether there is a job.
         """
-        from hpcjobs.tapis_asking import check_words, job_fields
+        from hpcjobs.tapis_style.asking import check_words, job_fields
 
         how = {word: fields.pop(word) for word in list(fields) if word.startswith("_") or word in {"headers", "pretty"}}
         check_words("submitJob", how, ("name", "appId", "appVersion"))
@@ -160,7 +160,7 @@ class Jobs:
         Raises:
             Unsupported: The service cannot search so.
         """
-        from hpcjobs.tapis_asking import QUERY, select_of
+        from hpcjobs.tapis_style.asking import QUERY, select_of
 
         wanted = {**(conditions.pop(QUERY, None) or {})}
         wanted |= {word: conditions.pop(word) for word in list(conditions) if "." in word}
@@ -201,9 +201,9 @@ class Jobs:
         Raises:
             Unsupported: The service keeps no history.
         """
-        from hpcjobs.tapis_asking import count_of
-        from hpcjobs.tapis_jobs import change_record
-        from hpcjobs.tapis_native import look
+        from hpcjobs.tapis_style.asking import count_of
+        from hpcjobs.tapis_style.jobs import change_record
+        from hpcjobs.tapis_style.native import look
 
         limit, skip = count_of("limit", limit, least=-1), count_of("skip", skip)
         job = self._one("getJobHistory", jobUuid, jobId, more, ("limit", "skip"))
@@ -244,7 +244,7 @@ class Jobs:
         """
         from hpcjobs import live
         from hpcjobs.models import CancelOutcome
-        from hpcjobs.tapis_jobs import status_of
+        from hpcjobs.tapis_style.jobs import status_of
 
         job = self._one("cancelJob", jobUuid, jobId, more, ("reason", "confirm"))
         result = job.cancel(reason=reason, confirm=confirm)
@@ -274,9 +274,9 @@ class Jobs:
             Unsupported: The service runs no job again.
         """
         from hpcjobs.models import JobSpec
-        from hpcjobs.tapis_asking import own_options
         from hpcjobs.tapis_data import HIDDEN_TAG
-        from hpcjobs.tapis_native import act
+        from hpcjobs.tapis_style.asking import own_options
+        from hpcjobs.tapis_style.native import act
 
         job = self._one("resubmitJob", jobUuid, jobId, more)
         if self._at_tapis:
@@ -319,9 +319,9 @@ class Jobs:
         """
         from urllib.parse import quote
 
-        from hpcjobs.tapis_asking import count_of
-        from hpcjobs.tapis_native import look
-        from hpcjobs.tapis_outputs import listed
+        from hpcjobs.tapis_style.asking import count_of
+        from hpcjobs.tapis_style.native import look
+        from hpcjobs.tapis_style.outputs import listed
 
         limit, skip = count_of("limit", limit, least=-1), count_of("skip", skip)
         words = ("outputPath", "limit", "skip", "allowIfRunning")
@@ -363,8 +363,8 @@ class Jobs:
         """
         from urllib.parse import quote
 
-        from hpcjobs.tapis_native import fetch
-        from hpcjobs.tapis_outputs import fetched
+        from hpcjobs.tapis_style.native import fetch
+        from hpcjobs.tapis_style.outputs import fetched
 
         words = ("outputPath", "compress", "format", "allowIfRunning")
         job = self._one("getJobOutputDownload", jobUuid, jobId, more, words)
@@ -437,7 +437,7 @@ class Jobs:
         self, method: str, uuid: object, job_id: object, extra: Mapping[str, Any], words: tuple[str, ...] = ()
     ) -> Job[Any]:
         """The job that is meant, as it is now."""
-        from hpcjobs.tapis_asking import check_words, job_id_of
+        from hpcjobs.tapis_style.asking import check_words, job_id_of
 
         check_words(method, extra, ("jobUuid", "jobId", *words))
         return self._client.job(job_id_of(method, uuid, job_id))
@@ -465,24 +465,24 @@ class Jobs:
         conditions: Mapping[str, Any] | None = None,
         **how: Any,
     ) -> list[TapisResult]:
-        from hpcjobs import tapis_listing, tapis_native
         from hpcjobs.services.tapis_records import own_tags
-        from hpcjobs.tapis_asking import check_words, count_of
         from hpcjobs.tapis_data import JOB_KEYS
+        from hpcjobs.tapis_style import listing, native
+        from hpcjobs.tapis_style.asking import check_words, count_of
 
         check_words(method, extra, (*how, *(("select",) if conditions is not None else ())))
         how["limit"], how["skip"] = count_of("limit", how["limit"], least=-1), count_of("skip", how["skip"])
         if not self._at_tapis:
-            return _many(tapis_listing.listed(self._client, keys, conditions or {}, **how))
+            return _many(listing.listed(self._client, keys, conditions or {}, **how))
         if conditions is None:
-            return _many(tapis_native.look(self._client, "list", how))
+            return _many(native.look(self._client, "list", how))
         how["select"] = "allAttributes" if keys == JOB_KEYS else ",".join(keys)
-        found = tapis_native.look(self._client, "search", {**conditions, **how})
+        found = native.look(self._client, "search", {**conditions, **how})
         return _many({**record, **({"tags": own_tags(record)} if "tags" in record else {})} for record in found)
 
     def _hide(self, method: str, uuid: object, job_id: object, extra: Mapping[str, Any], *, hide: bool) -> TapisResult:
         from hpcjobs.tapis_data import HIDDEN_TAG
-        from hpcjobs.tapis_native import act
+        from hpcjobs.tapis_style.native import act
 
         job = self._one(method, uuid, job_id, extra)
         if self._at_tapis:
@@ -500,7 +500,7 @@ class Jobs:
 
 
 def _job(job: Job[Any]) -> TapisResult:
-    from hpcjobs.tapis_jobs import record_of
+    from hpcjobs.tapis_style.jobs import record_of
 
     return TapisResult(record_of(job.info))
 
