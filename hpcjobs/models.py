@@ -433,7 +433,7 @@ class JobSpec(_Asked):
         return self
 
     @property
-    def given(self) -> dict[str, Any]:
+    def explicit(self) -> dict[str, Any]:
         """What was asked, by name, also where that is the default; the rest is left to the service."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 

@@ -263,7 +263,7 @@ def _with_inputs(service: Service, spec: JobSpec, inputs: Inputs, on_bytes: OnBy
 
 def _more_inputs(spec: JobSpec, sent: Sequence[InputFile]) -> JobSpec:
     try:
-        return JobSpec.model_validate({**spec.given, "inputs": [*spec.inputs, *sent]})
+        return JobSpec.model_validate({**spec.explicit, "inputs": [*spec.inputs, *sent]})
     except ValidationError as error:
         raise InvalidSpec(problems_of(error, JobSpec.model_fields)) from None
 

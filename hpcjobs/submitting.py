@@ -95,7 +95,7 @@ def asked(command: Any, unknown: Mapping[str, Any], **fields: Any) -> JobSpec:
     if callable(command):
         raise InvalidSpec([("command", "is a function; those are submitted by submit(), or many at once by map()")])
     if isinstance(command, JobSpec):
-        return JobSpec.parse({**command.given, **fields}) if fields else command
+        return JobSpec.parse({**command.explicit, **fields}) if fields else command
     if isinstance(command, Sequence) and not isinstance(command, str):
         command = [os.fspath(part) if isinstance(part, os.PathLike) else part for part in command]
     return JobSpec.parse({"command": command, **fields})
