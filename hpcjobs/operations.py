@@ -25,7 +25,7 @@ from hpcjobs.errors import (
 )
 from hpcjobs.logs import follow_log, read_log
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, problems_of
-from hpcjobs.protocol import Op, T, emit, run, sleep
+from hpcjobs.protocol import Op, T, each, emit, run, sleep
 
 if TYPE_CHECKING:
     import os
@@ -157,10 +157,12 @@ def submit_many(
         sent = (yield from _with_inputs(service, JobSpec(command="true"), inputs, on_bytes)).inputs
         specs = [_more_inputs(spec, sent) for spec in specs]
     if not service.capabilities.idempotent_submit:
-        infos: list[JobInfo] = []
-        for number, spec in enumerate(specs):
-            infos.append((yield from _surely(_submit_one(service, spec, f"{key}/{number}", look=given), key)))
-        return infos
+        return (
+            yield from each(
+                _surely(_submit_one(service, spec, f"{key}/{number}", look=given), key)
+                for number, spec in enumerate(specs)
+            )
+        )
     return (yield from _surely(service.submit_many(specs, key), key))
 
 

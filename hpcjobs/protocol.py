@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, Union, cast
 
 T = TypeVar("T")
@@ -153,6 +153,14 @@ def emit(item: Any) -> Op[None]:
 def run(function: Callable[[], T]) -> Op[T]:
     """Do a short blocking piece of local work and return its result."""
     return cast(T, (yield Run(function)))
+
+
+def each(operations: Iterable[Op[T]]) -> Op[list[T]]:
+    """Run operations one after another; their results, in order."""
+    results: list[T] = []
+    for operation in operations:
+        results.append((yield from operation))  # noqa: PERF401 - no yield in a comprehension
+    return results
 
 
 def retry_after(response: Response) -> float | None:

@@ -29,7 +29,7 @@ from hpcjobs.models import (
     TokenInfo,
     TokenOrder,
 )
-from hpcjobs.protocol import Body, Op, Request, Response
+from hpcjobs.protocol import Body, Op, Request, Response, each
 from hpcjobs.services.answers import error_of
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ class Service(abc.ABC):
 
     def submit_many(self, specs: Sequence[JobSpec], key: str) -> Op[list[JobInfo]]:
         """Ask for many jobs; one by one, with a key each, where the service has no request for many."""
-        infos: list[JobInfo] = []
-        for number, spec in enumerate(specs):
-            infos.append((yield from self.submit(spec, f"{key}/{number}")))
-        return infos
+        return each(self.submit(spec, f"{key}/{number}") for number, spec in enumerate(specs))
 
     def submit_array(self, order: ArrayOrder, key: str) -> Op[tuple[ArrayInfo, list[JobInfo]]]:
         """Ask for an array, and tell its jobs in order."""

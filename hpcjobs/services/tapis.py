@@ -44,7 +44,7 @@ from hpcjobs.models import (
     JobSpec,
     OutputFile,
 )
-from hpcjobs.protocol import Op, Request, Response, call, retry_after, sleep
+from hpcjobs.protocol import Op, Request, Response, call, each, retry_after, sleep
 from hpcjobs.records import History
 from hpcjobs.services.answers import error_of, kind_of, unexpected
 from hpcjobs.services.base import FileChunk, LogChunk, Service
@@ -212,10 +212,7 @@ class TapisService(Service):
 
     def cancel(self, ids: Sequence[str], *, reason: str | None, abort: bool, delete: bool) -> Op[list[CancelResult]]:  # noqa: ARG002
         """Ask that jobs stop, one by one. That Tapis has taken a request says nothing of the job."""
-        results = []
-        for job_id in ids:
-            results.append((yield from self._cancel(job_id, reason)))  # noqa: PERF401 - no yield in a comprehension
-        return results
+        return each(self._cancel(job_id, reason) for job_id in ids)
 
     def _cancel(self, job_id: str, reason: str | None) -> Op[CancelResult]:
         told: dict[str, Any] = {"job_id": job_id, "reason": reason, "reason_kept": reason is None}
@@ -233,10 +230,7 @@ class TapisService(Service):
 
     def retry(self, ids: Sequence[str]) -> Op[list[RetryResult]]:
         """Submit what has ended once more: each runs as a new job."""
-        results = []
-        for job_id in ids:
-            results.append((yield from self._retry(job_id)))  # noqa: PERF401 - no yield in a comprehension
-        return results
+        return each(self._retry(job_id) for job_id in ids)
 
     def _retry(self, job_id: str) -> Op[RetryResult]:
         try:
@@ -251,10 +245,7 @@ class TapisService(Service):
 
     def delete(self, ids: Sequence[str]) -> Op[list[DeleteResult]]:
         """Hide jobs: Tapis forgets none."""
-        results = []
-        for job_id in ids:
-            results.append((yield from self._hide(job_id)))  # noqa: PERF401 - no yield in a comprehension
-        return results
+        return each(self._hide(job_id) for job_id in ids)
 
     def _hide(self, job_id: str) -> Op[DeleteResult]:
         try:
@@ -272,10 +263,7 @@ class TapisService(Service):
         Raises:
             Unsupported: The tenant's release has no annotations.
         """
-        results = []
-        for item in items:
-            results.append((yield from self._annotate(item)))  # noqa: PERF401 - no yield in a comprehension
-        return results
+        return each(map(self._annotate, items))
 
     def _annotate(self, item: JobUpdate) -> Op[UpdateResult]:
         given = item.changes.given
