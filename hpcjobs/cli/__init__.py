@@ -6,7 +6,11 @@ command that does, so that ``hpcjobs --help`` and Tab answer at once.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,8 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after ``hpcjobs``; None for those of this process.
 
     Returns:
-        The exit code: see :mod:`hpcjobs.cli.exits`.
+        The exit code: see :mod:`hpcjobs.cli.exits`. A process that Ctrl-C has interrupted ends by that signal, which a
+        shell shows as 130.
     """
+    interrupted: list[bool] = []
+    if argv is None:  # registered before anything else is, so that it comes last
+        atexit.register(_end_by_signal, interrupted)
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         print(
@@ -30,4 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     from hpcjobs.cli.app import run
 
-    return run(sys.argv[1:] if argv is None else argv)
+    code = run(sys.argv[1:] if argv is None else argv)
+    if code == 128 + signal.SIGINT:
+        interrupted.append(True)
+    return code
+
+
+def _end_by_signal(interrupted: Sequence[bool]) -> None:
+    """Where Ctrl-C ended the command, end by its signal: a shell's loop ends with it, which no exit code does."""
+    if not interrupted:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -36,7 +36,7 @@ class ExitCode(enum.IntEnum):
     TIMED_OUT = 124
     """The time to wait was over; the job goes on."""
     INTERRUPTED = 130
-    """Ctrl-C; the job goes on."""
+    """Ctrl-C; the job goes on. The process ends by SIGINT, which a shell shows as this number."""
     PIPE_CLOSED = 141
     """Whoever read the output went away."""
 

@@ -189,7 +189,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(run, start, how):
     until_running(run, job_id)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 130
+    assert process.returncode == -signal.SIGINT, err.decode()
     assert f"hpcjobs cancel {job_id}" in err.decode()
     assert "Traceback" not in err.decode()
     assert state_of(run, job_id) == "RUNNING"
@@ -400,7 +400,7 @@ def test_on_a_terminal_ctrl_c_leaves_the_table_and_says_that_the_job_goes_on(run
     screen.read("RUNNING")
     screen.type(b"\x03")
     text = screen.read()
-    assert screen.process.wait(TIMEOUT) == 130
+    assert screen.process.wait(TIMEOUT) == -signal.SIGINT
     assert f"hpcjobs cancel {job_id}" in text
     assert b"\x1b[?25h" in screen.seen  # the cursor is back
     assert state_of(run, job_id) == "RUNNING"
@@ -515,7 +515,7 @@ def test_on_a_terminal_ctrl_c_at_the_question_does_nothing(run, terminal):
     assert "Delete it with all files?" in screen.read("[y/N]")
     screen.type(b"\x03")
     assert "Traceback" not in screen.read()
-    assert screen.process.wait(TIMEOUT) == 130
+    assert screen.process.wait(TIMEOUT) == -signal.SIGINT
     assert states_of(run) == {"PENDING": 1}
 
 
