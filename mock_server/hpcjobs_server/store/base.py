@@ -22,6 +22,10 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 
+_UNTANGLING = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds, at most, before each further try: on a machine that is busy those that collided must spread further."""
+
+
 class Ids(list[UUID]):
     """Ids as one parameter of a statement.
 
@@ -91,14 +95,14 @@ class Database:
         Bulk statements lock jobs in the order of their ids, but what follows from them (a job that ends makes others
         ready) locks more, in no order that could be known before.
         """
-        for last in (False, False, False, False, True):
+        for pause in (*_UNTANGLING, None):
             try:
                 async with self.connection() as connection, connection.transaction():
                     return await work(connection)
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-                if last:
+                if pause is None:
                     raise
-                await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - only spreads the tries
+                await asyncio.sleep(random.uniform(0.01, pause))  # noqa: S311 - only spreads the tries
         raise AssertionError
 
     async def all(self, query: str, parameters: Any = None) -> list[Row]:
