@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 ARGS   ?=
 
 DECLARED := pyproject.toml mock_server/pyproject.toml constraints.txt
+EXAMPLE  := docs/examples/minibatch
 RUNTIME  := $(VENV)/.runtime-installed
 ALL      := $(VENV)/.all-installed
 TAPIPY   := $(VENV)/tapipy/.installed
@@ -86,7 +87,7 @@ $(TAPIPY): tests/conformance/tapipy.txt | $(BIN)/python
 	@$(VENV)/tapipy/bin/python -m pip --disable-pip-version-check --quiet --quiet install -r $<
 	@touch $@
 
-$(ALL): $(DECLARED) | $(BIN)/python
+$(ALL): $(DECLARED) $(EXAMPLE)/pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) ..."
-	@$(PIP) install -c constraints.txt -e '.[demo,docs,dev]' -e ./mock_server
+	@$(PIP) install -c constraints.txt -e '.[demo,docs,dev]' -e ./mock_server -e ./$(EXAMPLE)
 	@touch $(RUNTIME) $@

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
-from tests import leftovers
+from tests import leftovers, moto_batch, slurm_cluster
 from tests.running import Service, until
 
 if TYPE_CHECKING:
     from hpcjobs import Client
     from hpcjobs_server.settings import Settings
 
-collect_ignore = ["benchmarks", "conformance/tapipy_driver.py"]
+collect_ignore = ["benchmarks", "conformance/tapipy_driver.py", "moto_batch_server.py"]
 
 # A deadline per example measures the machine, not the property.
 hypothesis_settings.register_profile("dev", deadline=None)
@@ -309,3 +309,39 @@ def shared_client(shared_service: Service, token: str) -> Iterator[Client]:
     with shared_service.client(token) as client:
         yield client
         client.cancel_many(state="active", reason="the test has ended")
+
+
+# Slurm
+
+
+@pytest.fixture(scope="session")
+def slurm(long_lived: set[str]) -> Iterator[slurm_cluster.SlurmCluster]:
+    """A real Slurm of one node for the whole session; what a test submits, it names or ends itself."""
+    if why := slurm_cluster.missing():
+        pytest.skip(f"no Slurm here: {why}")
+    folder = Path(tempfile.mkdtemp(prefix="hj-slurm-"))
+    long_lived.add(str(folder))
+    with slurm_cluster.running(folder) as cluster:
+        yield cluster
+
+
+# AWS Batch
+
+
+@pytest.fixture(scope="session")
+def moto_batch_server(long_lived: set[str]) -> Iterator[moto_batch.MotoBatch]:
+    """A server of AWS Batch for the whole session, whose jobs really run; a test ends its own."""
+    folder = Path(tempfile.mkdtemp(prefix="hj-batch-"))
+    long_lived.add(str(folder))
+    with moto_batch.running(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def batch(moto_batch_server: moto_batch.MotoBatch, monkeypatch: pytest.MonkeyPatch) -> moto_batch.MotoBatch:
+    """The server of AWS Batch, and an environment in which it can be asked."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, text in moto_batch_server.environ.items():
+        monkeypatch.setenv(name, text)
+    return moto_batch_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable
 
@@ -47,7 +48,9 @@ def find(before: set[int], *, roots: Iterable[str], long_lived: Iterable[str] = 
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if _belongs(process, roots, before) and not _names(process, long_lived):
+            # what gives itself another title hides its environment, but not whose child it is
+            line = [process, *itertools.takewhile(lambda one: one.pid not in {1, os.getpid()}, process.parents())]
+            if _belongs(process, roots, before) and not any(_names(one, long_lived) for one in line):
                 found.append(process)
     return found
 
