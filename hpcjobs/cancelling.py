@@ -15,6 +15,7 @@ from hpcjobs.errors import (
     JobNotFound,
     JobVanished,
     NotCancelled,
+    PermissionDenied,
     UnexpectedAnswer,
     Unsupported,
 )
@@ -203,7 +204,12 @@ def _look_and_cancel(
     # An id that was neither found nor missed is one that the service spells in another way: it knows best.
     active = [job_id for job_id in wanted if job_id not in results]
     if active:
-        sent = yield from service.cancel(active, reason=reason, abort=abort, delete=delete)
+        try:
+            sent = yield from service.cancel(active, reason=reason, abort=abort, delete=delete)
+        except PermissionDenied:  # another's that can be seen; among several the service says so itself
+            if len(active) > 1:
+                raise
+            sent = [CancelResult(job_id=active[0], outcome=CancelOutcome.NOT_FOUND, reason=reason)]
         _check_count(service, len(active), len(sent))
         told = dict(zip(active, sent, strict=True))
         results.update((job_id, result) for job_id, result in told.items() if result.jobs is not None)
@@ -437,6 +443,9 @@ def _confirm(
                 ours = info.state is JobState.CANCELLED
                 outcome = CancelOutcome.CANCELLED if ours else CancelOutcome.FINISHED_FIRST
                 return result.model_copy(update={"outcome": outcome, "after": info.state})
+            started = info.state is not JobState.UNKNOWN and not info.state.not_started
+            if started and not abort and not info.cancel_requested:  # it was faster than the request
+                return result.model_copy(update={"outcome": CancelOutcome.LEFT_RUNNING, "after": info.state})
             if service.capabilities.cancel_can_be_lost and clock() - sent >= SEND_AGAIN:
                 sent = clock()
                 yield from service.cancel([info.id], reason=result.reason, abort=abort, delete=delete)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hpcjobs.inputs import Inputs
     from hpcjobs.lifecycle import JobState
     from hpcjobs.models import CancelResult, Scope, ServiceInfo, StderrMode, TaskInfo, TokenInfo
+    from hpcjobs.protocol import Op
     from hpcjobs.records import QueueInfo
     from hpcjobs.retrying import RetryPolicy
     from hpcjobs.services.base import Service
@@ -107,7 +108,7 @@ class _Client(Generic[S]):
     def __repr__(self) -> str:
         profile = f" profile {self._profile!r}" if self._profile else ""
         closed = " (closed)" if self._session.closed else ""
-        return f"<{type(self).__name__} {self.service.name} at {self.service.base_url}{profile}{closed}>"
+        return f"<{type(self).__name__} {self.service.name} at {self.service.where}{profile}{closed}>"
 
 
 class Client(_Client[Session]):
@@ -781,6 +782,20 @@ class Client(_Client[Session]):
             _seen(handles), timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=_teach(handles)
         )
         return _in_order(handles, infos)
+
+    def run(self, op: Op[R]) -> R:
+        """Run an operation of the service: what only this kind of service can do has no method of its own here.
+
+        Args:
+            op: The operation, just made: ``client.service.signal("17", "USR1")`` on Slurm, say.
+
+        Returns:
+            What the operation returns.
+
+        Raises:
+            HpcjobsError: Whatever the operation raises.
+        """
+        return self._session.run(op)
 
     def info(self) -> ServiceInfo:
         """What the service says of itself and of who asks.
@@ -1587,6 +1602,20 @@ class AsyncClient(_Client[AsyncSession]):
             _seen(handles), timeout=timeout, progress=progress, on_interrupt=on_interrupt, learn=_teach(handles)
         )
         return _in_order(handles, infos)
+
+    async def run(self, op: Op[R]) -> R:
+        """Run an operation of the service: what only this kind of service can do has no method of its own here.
+
+        Args:
+            op: The operation, just made: ``client.service.signal("17", "USR1")`` on Slurm, say.
+
+        Returns:
+            What the operation returns.
+
+        Raises:
+            HpcjobsError: Whatever the operation raises.
+        """
+        return await self._session.run(op)
 
     async def info(self) -> ServiceInfo:
         """What the service says of itself and of who asks.

@@ -144,6 +144,57 @@ TAPIS_WORDS: Mapping[str, JobState] = MappingProxyType(
 )
 """The thirteen words of Tapis v3."""
 
+BATCH_WORDS: Mapping[str, JobState] = MappingProxyType(
+    {
+        "SUBMITTED": JobState.PENDING,
+        "PENDING": JobState.PENDING,
+        "RUNNABLE": JobState.QUEUED,
+        "STARTING": JobState.STAGING,
+        "RUNNING": JobState.RUNNING,
+        "SUCCEEDED": JobState.FINISHED,
+        "FAILED": JobState.FAILED,
+    }
+)
+"""The seven words of AWS Batch. It has none for CANCELLED: such a job is FAILED, and flags beside it say why."""
+
+SLURM_WORDS: Mapping[str, JobState] = MappingProxyType(
+    {
+        "PENDING": JobState.QUEUED,  # PENDING where its reason says that it is not ready: see SLURM_NOT_READY
+        "CONFIGURING": JobState.STAGING,
+        "POWER_UP_NODE": JobState.STAGING,
+        "RUNNING": JobState.RUNNING,
+        "RESIZING": JobState.RUNNING,
+        "SIGNALING": JobState.RUNNING,
+        "SUSPENDED": JobState.PAUSED,
+        "STOPPED": JobState.PAUSED,
+        "COMPLETING": JobState.ARCHIVING,
+        "STAGE_OUT": JobState.ARCHIVING,
+        "REQUEUED": JobState.QUEUED,
+        "REQUEUE_FED": JobState.QUEUED,
+        "REQUEUE_HOLD": JobState.PENDING,
+        "RESV_DEL_HOLD": JobState.PENDING,
+        "SPECIAL_EXIT": JobState.PENDING,
+        "COMPLETED": JobState.FINISHED,
+        "CANCELLED": JobState.CANCELLED,
+        "REVOKED": JobState.CANCELLED,
+        "FAILED": JobState.FAILED,
+        "TIMEOUT": JobState.FAILED,
+        "NODE_FAIL": JobState.FAILED,
+        "PREEMPTED": JobState.FAILED,
+        "BOOT_FAIL": JobState.FAILED,
+        "DEADLINE": JobState.FAILED,
+        "OUT_OF_MEMORY": JobState.FAILED,
+        "LAUNCH_FAILED": JobState.FAILED,
+        "RECONFIG_FAIL": JobState.FAILED,
+    }
+)
+"""Slurm's words: the base states and the flags that older versions show in their place."""
+
+SLURM_NOT_READY: frozenset[str] = frozenset(
+    {"Dependency", "DependencyNeverSatisfied", "BeginTime", "JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue"}
+)
+"""The reasons for which a job that Slurm calls PENDING is not ready, and does not wait for resources only."""
+
 _warned: set[str] = set()
 
 

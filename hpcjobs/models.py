@@ -672,6 +672,10 @@ class JobPage(_Told):
     """What to ask for the next page; None at the end."""
 
 
+def _name_pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\*", ".*"), re.DOTALL)
+
+
 class JobFilter(_Asked):
     """Which jobs are meant; every condition that is given must hold."""
 
@@ -691,6 +695,25 @@ class JobFilter(_Asked):
     def empty(self) -> bool:
         """Whether it has no condition, so that all jobs are meant."""
         return not self.model_dump(exclude_defaults=True)
+
+    def matches(self, info: JobInfo) -> bool:
+        """Whether a job is meant: for services that cannot look for jobs by all of these.
+
+        Example:
+            >>> job = JobInfo(id="1", state="FAILED", name="fit-3", tags=["sweep"])
+            >>> JobFilter(name="fit-*", state="ended").matches(job), JobFilter(tag="other").matches(job)
+            (True, False)
+        """
+        created = info.created_at
+        return (
+            (not self.state or info.state in self.state)
+            and set(self.tag) <= set(info.tags)
+            and (self.name is None or _name_pattern(self.name).fullmatch(info.name or "") is not None)
+            and (self.queue is None or self.queue == info.queue)
+            and (self.array is None or self.array == info.array_id)
+            and (self.created_after is None or (created is not None and created > self.created_after))
+            and (self.created_before is None or (created is not None and created < self.created_before))
+        )
 
     # of two validators that come before, the one that is written last comes first
     @field_validator("state", mode="before")

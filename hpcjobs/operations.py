@@ -104,7 +104,7 @@ def submit_once(
 def _submit_one(service: Service, spec: JobSpec, key: str, *, look: bool) -> Op[JobInfo]:
     """Submit a job; with ``look`` the key may have been used, and a service that keeps none is asked for it first."""
     if look and not service.capabilities.idempotent_submit:
-        known = yield from service.find(key)
+        known = yield from service.find_submitted(spec, key)
         if known is not None:
             if not service.asked_for(known, spec, key):
                 raise Conflict(f"the key {key!r} was used for another job, {known.id}; use another one", status=409)
@@ -114,7 +114,7 @@ def _submit_one(service: Service, spec: JobSpec, key: str, *, look: bool) -> Op[
     except (TransportError, ServiceError) as error:
         if not error.may_have_acted:
             raise
-        return (yield from _adopt(service, key, error))
+        return (yield from _adopt(service, spec, key, error))
     except GeneratorExit:
         raise
     except BaseException as error:
@@ -234,14 +234,14 @@ def _surely(request: Op[T], key: str) -> Op[T]:
         raise SubmissionUnknown(key, str(error.__cause__)) from error.__cause__
 
 
-def _adopt(service: Service, key: str, error: TransportError | ServiceError) -> Op[JobInfo]:
+def _adopt(service: Service, spec: JobSpec, key: str, error: TransportError | ServiceError) -> Op[JobInfo]:
     """The answer was lost for good: the job that bears the key is ours, and if there is none, nobody knows."""
     if not service.capabilities.idempotent_submit:
         left = service.capabilities.find_within
         pause = max(1.0, service.capabilities.min_poll)
         while True:  # it may be accepted at this very moment
             try:
-                found = yield from service.find(key)
+                found = yield from service.find_submitted(spec, key)
             except (TransportError, ServiceError, Unsupported):
                 found = None
             if found is not None:

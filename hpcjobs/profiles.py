@@ -214,7 +214,8 @@ def split_token(address: str) -> tuple[str, str | None]:
     text = address.strip()
     parts = urllib.parse.urlsplit(text)
     try:
-        bad = not parts.scheme or not parts.netloc or (parts.port is not None and parts.port == 0)
+        by_socket = parts.scheme.endswith("unix") and parts.path.startswith("/")  # a file has no host
+        bad = not parts.scheme or not (parts.netloc or by_socket) or (parts.port is not None and parts.port == 0)
     except ValueError:  # urlsplit looks at the port only when asked
         bad = True
     if bad or any(character.isspace() or ord(character) < 32 for character in text):
@@ -224,7 +225,9 @@ def split_token(address: str) -> tuple[str, str | None]:
     query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
     token = next((value for name, value in query if name == "token" and value), None)
     rest = urllib.parse.urlencode([item for item in query if item[0] != "token"])
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), rest, "")), token
+    # not urlunsplit: it leaves out the slashes where there is no host
+    plain = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    return f"{plain}?{rest}" if rest else plain, token
 
 
 def _shown(address: str) -> str:

@@ -61,6 +61,8 @@ class Request:
         timeout: Seconds to wait for each read; None for the client's own.
         repeatable: Whether sending it twice does no more than sending it once. None: decided by the method
             (GET, HEAD, PUT, DELETE and OPTIONS are, POST and PATCH are not).
+        base: Where it goes in place of the service's base URL: a service may stand on another one (logs, say), which
+            then is among its ``other_urls``.
     """
 
     method: str
@@ -72,6 +74,7 @@ class Request:
     body: Body | None = None
     timeout: float | None = None
     repeatable: bool | None = None
+    base: str | None = None
 
     @property
     def safe_to_repeat(self) -> bool:

@@ -48,7 +48,9 @@ class Driver:
     ) -> None:
         self._wire = Wire(service, timeout)
         self._retry = retry
-        self._client = httpx.Client(transport=transport, **self._wire.client_settings())
+        self._client = httpx.Client(
+            transport=transport or self._wire.by_socket(httpx.HTTPTransport), **self._wire.client_settings()
+        )
 
     @property
     def service(self) -> Service:
@@ -285,7 +287,8 @@ class AsyncDriver:
         client = self._clients.get(loop)
         if client is None:
             with self._lock:
-                client = httpx.AsyncClient(transport=self._transport, **self._wire.client_settings())
+                transport = self._transport or self._wire.by_socket(httpx.AsyncHTTPTransport)
+                client = httpx.AsyncClient(transport=transport, **self._wire.client_settings())
                 self._clients[loop] = client
         return client
 

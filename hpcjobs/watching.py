@@ -618,7 +618,7 @@ class Watcher:
         self._failures += 1
         self._blocked = self._clock() + max(pause, self._service.capabilities.min_poll)
         if self._outage is None:
-            where = self._service.base_url or self._service.name
+            where = self._service.where
             # That nothing answers says it all; what a service or a proxy says instead of an answer is worth telling.
             why = (
                 ""

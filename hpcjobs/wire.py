@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import ssl
 
     from hpcjobs.services.base import Service
+
+T = TypeVar("T")
 
 USER_AGENT = f"hpcjobs/{__version__}"
 
@@ -47,13 +49,16 @@ class Wire:
             raise ConfigError(f"timeout is {timeout}; give seconds, more than zero")
         self.service = service
         self.base_url = service.base_url
-        self._timeout = timeout
+        self.shown = service.where
+        self._timeout = max(timeout, service.patience)
         self._verify: ssl.SSLContext | None = None
+        urls = (self.base_url, *service.other_urls)
         try:
-            host = httpx.URL(self.base_url).host
+            hosts = [httpx.URL(url).host for url in urls]
         except httpx.InvalidURL as error:
-            raise ConfigError(f"{self.base_url!r} is not an address: {error}") from None
-        self._loopback = is_loopback(host)
+            raise ConfigError(f"{' or '.join(map(repr, urls))} is not an address: {error}") from None
+        self._loopback = all(map(is_loopback, hosts))
+        self._encrypted = not all(url.startswith("http:") for url in urls)
 
     def client_settings(self) -> dict[str, Any]:
         """The keyword arguments that both kinds of httpx client take."""
@@ -71,6 +76,13 @@ class Wire:
             "follow_redirects": False,
         }
 
+    def by_socket(self, kind: Callable[..., T]) -> T | None:
+        """What sends through the service's unix socket, of httpx's kind for one colour; None where there is none."""
+        if self.service.socket is None:
+            return None
+        settings = self.client_settings()
+        return kind(uds=self.service.socket, verify=settings["verify"], limits=settings["limits"])
+
     def timeout(self, seconds: float | None) -> httpx.Timeout:
         """``seconds`` for each read and write, the driver's own for None; never endless."""
         seconds = self._timeout if seconds is None else seconds
@@ -83,7 +95,7 @@ class Wire:
             headers = {**headers, "Content-Length": str(request.body.size)}
         built = client.build_request(
             request.method,
-            self.base_url + request.path,
+            (request.base or self.base_url) + request.path,
             params=list(request.params) if request.params else None,
             headers=headers or None,
             json=request.json,
@@ -95,7 +107,7 @@ class Wire:
         return built
 
     def _make_verify(self) -> ssl.SSLContext:
-        if self._loopback and self.base_url.startswith("http:"):
+        if self._loopback and not self._encrypted:
             # Loading the certificate store costs more than a request. This context trusts nobody, so that nothing can
             # be fetched by TLS with it by accident.
             import ssl
@@ -105,16 +117,17 @@ class Wire:
 
     def translate(self, error: Exception, request: Request) -> Exception:
         """The typed error for one of httpx's; what is not httpx's is handed back."""
-        where = f"{request.method} {self.base_url}{request.path}"
+        base = request.base or self.shown
+        where = f"{request.method} {base}{request.path}"
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)):
             if _bad_certificate(error):
                 return ConfigError(
-                    f"{self.base_url} is not trusted: {error}. If the service's certificate is signed by an authority "
+                    f"{base} is not trusted: {error}. If the service's certificate is signed by an authority "
                     "of its own, name that authority's file in SSL_CERT_FILE"
                 )
             if isinstance(error, httpx.ProxyError):
                 return NoService(f"the proxy does not let {where} through ({_words(error)}); see HTTPS_PROXY, NO_PROXY")
-            return NoService(f"nothing answers at {self.base_url} ({_words(error)}); {self._what_to_do()}")
+            return NoService(f"nothing answers at {base} ({_words(error)}); {self._what_to_do()}")
         if isinstance(error, httpx.PoolTimeout):
             return NoService(f"{where} was not sent: all connections were busy; make fewer requests at once")
         if isinstance(error, httpx.TimeoutException):
@@ -130,6 +143,8 @@ class Wire:
         return error
 
     def _what_to_do(self) -> str:
+        if self.service.advice:
+            return self.service.advice
         if self._loopback:
             return "start the service with `hpcjobs serve`, or set HPCJOBS_URL to where one runs"
         return "check the address, the network, and that the service runs"

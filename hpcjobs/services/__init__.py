@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from hpcjobs.errors import ConfigError
 
@@ -24,7 +24,8 @@ def find_service(
 
     Args:
         url: ``http(s)://host[:port][/path]`` is the reference server, ``?token=...`` at its end is understood; other
-            schemes (``NAME://`` or ``NAME+https://``) are looked up among the installed services.
+            schemes (``NAME://`` or ``NAME+https://``) are looked up among the installed services, and what stands
+            behind a question mark are options: ``slurm+http://head:6820?folder=/scratch/me``.
         token: The token, or what returns one: called again when the service says that the token is no longer good.
         options: The service's own keys of a profile: given to it as keyword arguments.
 
@@ -52,7 +53,10 @@ def find_service(
         if token is None and told:
             token = told[0]
         return _made(ReferenceService, f"{scheme}://{parts.netloc}{parts.path}", token, options)
-    return _made(_from_entry_points(url, scheme), url, token, options)
+    named = dict(parse_qsl(parts.query))
+    secret = named.pop("token", None)
+    token = secret if token is None else token
+    return _made(_from_entry_points(url, scheme), url.partition("?")[0], token, {**named, **(options or {})})
 
 
 def _made(

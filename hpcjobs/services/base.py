@@ -102,14 +102,27 @@ class Service(abc.ABC):
     Attributes:
         name: A short word for the kind, as it is shown.
         base_url: Where it is, without a slash at the end.
+        other_urls: The other places that its requests go to, by ``Request.base``.
         capabilities: What it can do.
         auth: Signs each request; None where nothing is signed.
+        socket: The unix socket that it listens at, in place of the host in ``base_url``; None for a host.
+        patience: Seconds that an answer may take at least, whatever the client's timeout is.
+        advice: What to do where nothing answers; empty for what holds for the reference server.
     """
 
     name: str = "service"
     base_url: str = ""
+    other_urls: Sequence[str] = ()
     capabilities: Capabilities = Capabilities.model_construct()  # constants need no validation at import
     auth: httpx.Auth | None = None
+    socket: str | None = None
+    patience: float = 0.0
+    advice: str = ""
+
+    @property
+    def where(self) -> str:
+        """Its address, for people."""
+        return f"unix:{self.socket}" if self.socket else self.base_url or self.name
 
     @abc.abstractmethod
     def submit(self, spec: JobSpec, key: str) -> Op[JobInfo]:
@@ -235,6 +248,10 @@ class Service(abc.ABC):
         """Look a submission key up: the job that was made with it, or None."""
         raise self._cannot("look a submission key up", "look for the job in the list of jobs")
 
+    def find_submitted(self, spec: JobSpec, key: str) -> Op[JobInfo | None]:
+        """Look a submission key up, where ``spec`` was asked for: a service may have to know in which queue."""
+        return self.find(key)
+
     def asked_for(self, info: JobInfo, spec: JobSpec, key: str) -> bool:
         """Whether a job that was found by ``key`` is the one that ``spec`` asks for, as far as the service tells."""
         return True
@@ -331,7 +348,7 @@ class Service(abc.ABC):
 
     def error_of(self, request: Request, response: Response) -> ServiceError:
         """The typed error for an answer that is not what was asked for."""
-        return error_of(response, method=request.method, url=self.base_url + request.path)
+        return error_of(response, method=request.method, url=(request.base or self.base_url) + request.path)
 
     def _cannot(self, action: str, instead: str) -> Unsupported:
         return Unsupported(self.name, action, instead)

@@ -7,26 +7,16 @@ knows (``client_id`` and ``client_key``) gets a refresh token beside it; with a 
 from __future__ import annotations
 
 import base64
-import binascii
-import datetime as dt
-import json
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 
 from hpcjobs.errors import AuthenticationError, ConfigError, ServiceUnavailable
-from hpcjobs.services.tokens import Getting, TokenAuth
+from hpcjobs.services.tokens import Getting, JwtAuth
 
 HEADER = "X-Tapis-Token"
-
-EARLY = 60.0
-"""Seconds before its end at which a token is renewed; a tenth of its life where that is less."""
-
-WARN = 900.0
-"""Seconds before its end at which it is said that a token ends which cannot be renewed."""
 
 DEVICE_PAUSE = 5.0
 """Seconds between two questions whether the code was typed."""
@@ -38,7 +28,7 @@ FOREIGN_JOB = ("JOBS_MISMATCHED_OWNER", "JOBS_MISMATCHED_TENANT")
 """What an answer with 401 names where the token is good, and the job another's."""
 
 
-class TapisAuth(TokenAuth):
+class TapisAuth(JwtAuth):
     """Signs requests with a token, and gets another one before it ends.
 
     Args:
@@ -84,33 +74,23 @@ class TapisAuth(TokenAuth):
         self._refresh = refresh_token
         self._device = login == "device"
         self._show = show or _show
-        self._clock = clock
-        self._warned = False
         ways = (self._fetch, password, refresh_token, login)
-        super().__init__(token if isinstance(token, str) else None, renewable=any(way is not None for way in ways))
+        super().__init__(
+            token if isinstance(token, str) else None,
+            renewable=any(way is not None for way in ways),
+            where=base_url,
+            advice="give a function that returns one (token=...), or username= and password=",
+            clock=clock,
+        )
         if self._token is None and not self.renewable:
             raise ConfigError(
                 f'{base_url} wants a token: give token=, or username= and password=, or client_id= and login="device"'
             )
-        self._lifetime = self._left(self._token)
 
     def put(self, request: httpx.Request, token: str) -> None:
         """Put the token into a request; warns once where it ends soon and cannot be renewed."""
         request.headers[HEADER] = token
-        if not self.renewable and not self._warned and (left := self._left(token)) is not None and left < WARN:
-            self._warned = True
-            end = dt.datetime.fromtimestamp(self._clock() + left).astimezone()
-            ends = f"ends at {end:%H:%M}" if left > 0 else f"ended at {end:%Y-%m-%d %H:%M}"
-            warnings.warn(
-                f"the token for {self._url} {ends} and cannot be renewed; give a function that returns one "
-                "(token=...), or username= and password=",
-                stacklevel=2,
-            )
-
-    def good(self, token: str) -> bool:
-        """Whether the token is good for some time yet, by what it says itself."""
-        left = self._left(token)
-        return left is None or left > min(EARLY, (self._lifetime or 0.0) / 10)
+        self.used(token)
 
     def refused(self, response: httpx.Response) -> bool:
         """Whether an answer says that the token is no longer good, and not that a job is another's."""
@@ -129,7 +109,6 @@ class TapisAuth(TokenAuth):
             token = yield from self._by_code()
         if token is None:
             raise AuthenticationError(f"{self._url} takes the refresh token no longer; log in again", status=401)
-        self._lifetime = self._left(token)
         return str(token)
 
     def _by_refresh_token(self) -> Any:
@@ -196,30 +175,6 @@ class TapisAuth(TokenAuth):
         if status >= 500:
             raise ServiceUnavailable(f"{self._url} could not check {what} (status {status}){because}", status=status)
         raise AuthenticationError(f"{self._url} does not take {what} (status {status}){because}", status=status)
-
-    def _left(self, token: str | None) -> float | None:
-        """Seconds until a token ends, by what it says itself; None where it says nothing."""
-        end = None if token is None else expiry(token)
-        return None if end is None else end - self._clock()
-
-
-def expiry(token: str) -> float | None:
-    """When a token ends, in seconds since 1970; None where it does not say.
-
-    Example:
-        >>> expiry("e30.eyJleHAiOjE4MDAwMDAwMDB9.c2ln")
-        1800000000.0
-        >>> expiry("opaque") is None
-        True
-    """
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(claims["exp"])
-    except (ValueError, TypeError, KeyError, binascii.Error):
-        return None
 
 
 def _number(text: Any) -> float | None:

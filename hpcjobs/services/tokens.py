@@ -7,8 +7,13 @@ and functions to call, so that it is written once for both colours.
 from __future__ import annotations
 
 import abc
+import base64
+import binascii
+import datetime as dt
+import json
 import threading
 import time
+import warnings
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Union
 
@@ -22,6 +27,12 @@ Getting = Generator[Union[httpx.Request, float, Callable[[], str]], Any, str]
 STEP = 0.02
 """Seconds between two looks of a coroutine at whether another one has got the token."""
 
+EARLY = 60.0
+"""Seconds before its end at which a token is renewed; a tenth of its life where that is less."""
+
+WARN = 900.0
+"""Seconds before its end at which it is said that a token ends which cannot be renewed."""
+
 
 class TokenAuth(httpx.Auth, abc.ABC):
     """Signs every request with a token, which is got at the first one and again when it is no longer good.
@@ -32,7 +43,12 @@ class TokenAuth(httpx.Auth, abc.ABC):
     Args:
         token: The token that there is already, if any.
         renewable: Whether another one can be got.
+
+    Attributes:
+        statuses: The statuses of the answers that may say that the token is no longer good; their bodies are read.
     """
+
+    statuses: frozenset[int] = frozenset({401})
 
     def __init__(self, token: str | None, *, renewable: bool) -> None:
         self.renewable = renewable
@@ -52,7 +68,7 @@ class TokenAuth(httpx.Auth, abc.ABC):
         return True
 
     def refused(self, response: httpx.Response) -> bool:
-        """Whether an answer says that the token is no longer good; its body was read where it is a 401."""
+        """Whether an answer with one of the ``statuses`` says that the token is no longer good; its body was read."""
         return response.status_code == 401
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -63,7 +79,7 @@ class TokenAuth(httpx.Auth, abc.ABC):
             while True:
                 if isinstance(effect, httpx.Request):
                     response = yield effect
-                    if effect is not request or response.status_code == 401:
+                    if effect is not request or response.status_code in self.statuses:
                         response.read()
                     effect = flow.send(response)
                 elif isinstance(effect, float):
@@ -88,7 +104,7 @@ class TokenAuth(httpx.Auth, abc.ABC):
             while True:
                 if isinstance(effect, httpx.Request):
                     response = yield effect
-                    if effect is not request or response.status_code == 401:
+                    if effect is not request or response.status_code in self.statuses:
                         await response.aread()
                     effect = flow.send(response)
                 elif isinstance(effect, float):
@@ -112,7 +128,7 @@ class TokenAuth(httpx.Auth, abc.ABC):
             token = yield from self._renewed(token)
         self.put(request, token)
         response = yield request
-        if response.status_code == 401 and self.renewable and self.refused(response):
+        if response.status_code in self.statuses and self.renewable and self.refused(response):
             fresh = yield from self._renewed(token)
             if fresh != token:
                 self.put(request, fresh)
@@ -127,6 +143,59 @@ class TokenAuth(httpx.Auth, abc.ABC):
             return self._token
         finally:
             self._lock.release()
+
+
+class JwtAuth(TokenAuth):
+    """A token that says itself when it ends (a JWT): another one is got before that.
+
+    Args:
+        token: The token that there is already, if any.
+        renewable: Whether another one can be got.
+        where: What it opens, for people.
+        advice: What to do where it ends and cannot be renewed.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        token: str | None,
+        *,
+        renewable: bool,
+        where: str,
+        advice: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(token, renewable=renewable)
+        self._where, self._advice = where, advice
+        self._clock = clock
+        self._warned = False
+        self._first: tuple[str | None, float | None] = (None, None)
+
+    def good(self, token: str) -> bool:
+        """Whether the token is good for some time yet, by what it says itself."""
+        left = self._note(token)
+        return left is None or left > min(EARLY, (self._first[1] or 0.0) / 10)
+
+    def left(self, token: str | None) -> float | None:
+        """Seconds until a token ends, by what it says itself; None where it says nothing."""
+        end = None if token is None else expiry(token)
+        return None if end is None else end - self._clock()
+
+    def used(self, token: str) -> None:
+        """Take note of a token that goes into a request; where it ends soon and cannot be renewed, say so once."""
+        left = self._note(token)
+        if not self.renewable and not self._warned and left is not None and left < WARN:
+            self._warned = True
+            end = dt.datetime.fromtimestamp(self._clock() + left).astimezone()
+            ends = f"ends at {end:%H:%M}" if left > 0 else f"ended at {end:%Y-%m-%d %H:%M}"
+            warnings.warn(f"the token for {self._where} {ends} and cannot be renewed; {self._advice}", stacklevel=2)
+
+    def _note(self, token: str) -> float | None:
+        """Seconds until a token ends; how many there were when it was seen first is kept."""
+        left = self.left(token)
+        if self._first[0] != token:
+            self._first = token, left
+        return left
 
 
 class CalledAuth(TokenAuth):
@@ -173,3 +242,35 @@ def checked(token: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("the token is empty or has characters that no token has (spaces, line ends, accents)")
     return token
+
+
+def claims(token: str) -> dict[str, Any]:
+    """What a token (a JWT) says of itself; nothing is verified, and empty where it says nothing.
+
+    Example:
+        >>> claims("e30.eyJzdW4iOiJtZSJ9.c2ln"), claims("opaque")
+        ({'sun': 'me'}, {})
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        told = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, binascii.Error):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def expiry(token: str) -> float | None:
+    """When a token ends, in seconds since 1970; None where it does not say.
+
+    Example:
+        >>> expiry("e30.eyJleHAiOjE4MDAwMDAwMDB9.c2ln")
+        1800000000.0
+        >>> expiry("opaque") is None
+        True
+    """
+    try:
+        return float(claims(token)["exp"])
+    except (ValueError, TypeError, KeyError):
+        return None

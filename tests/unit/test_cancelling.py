@@ -338,3 +338,10 @@ def test_many_jobs_with_a_reason_that_is_too_long_are_refused_before_anything_is
     with pytest.raises(errors.Unsupported):
         script.play(cancel_many(Lossy("http://h"), ["a"], abort=False))
     assert script.requests == []
+
+
+def test_a_job_that_started_before_a_gentle_cancel_came_to_it_is_left_running(ask, look, said):
+    answers = [look("QUEUED"), said("CANCEL_REQUESTED", "QUEUED", "QUEUED")]
+    answers += [look("RUNNING", cancel_requested=True), look("RUNNING", cancel_requested=False)]
+    result = ask(*answers, abort=False, confirm=5.0)
+    assert (result.outcome, result.after) == (CancelOutcome.LEFT_RUNNING, JobState.RUNNING)

@@ -158,3 +158,13 @@ def test_what_cannot_be_a_token_is_refused_and_not_repeated(token):
     with pytest.raises(ConfigError) as caught:
         find_service("http://h", token=token)
     assert not token.strip() or token not in str(caught.value)
+
+
+def test_options_may_stand_in_the_address() -> None:
+    """As keyword arguments do, which win; one that the service does not have is named."""
+    address = "slurm+http://head:6820?folder=/scratch/me&api=42&min_poll=5"
+    service = find_service(address, token="e30.e30.c2ln", options={"folder": "/data"})
+    assert (service.base_url, service.capabilities.min_poll) == ("http://head:6820", 5.0)
+    assert service.defaults.folder == "/data"
+    with pytest.raises(ConfigError, match="foldre"):
+        find_service("slurm+http://head:6820?foldre=/x", token="e30.e30.c2ln")

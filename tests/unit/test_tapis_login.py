@@ -17,7 +17,7 @@ from hpcjobs.protocol import Op
 from hpcjobs.retrying import RetryPolicy
 from hpcjobs.services import tapis_login
 from hpcjobs.services.tapis import TapisService
-from hpcjobs.services.tapis_login import expiry
+from hpcjobs.services.tokens import expiry
 from hpcjobs.transport import AsyncDriver, Driver
 
 HOURS = 3600.0

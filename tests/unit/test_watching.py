@@ -46,7 +46,7 @@ class Event:
 class World:
     """A service that is made of dictionaries, and a driver that asks it."""
 
-    base_url = "http://service.test"
+    base_url = where = "http://service.test"
     name = "made of dictionaries"
 
     def __init__(self, *, events: bool = False, min_poll: float = 0.01, vanish_grace: float = 0.0) -> None:
