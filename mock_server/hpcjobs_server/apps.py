@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from hpcjobs.models import Duration, JobSpec, Memory, QueueName, StderrMode, problems_of
 from hpcjobs.tapis_data import Argument, LogConfig, ParameterSet, TapisRequest
+from hpcjobs_server.executors import slurm_options
 
 AppName = Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$")]
 Version = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._~+-]*$")]
@@ -314,10 +315,12 @@ class Apps:
         return spec.model_copy(update={"command": command, "env": {**app.env, **spec.env}})
 
 
-def check_options(spec: JobSpec) -> list[tuple[str, str]]:
+def check_options(spec: JobSpec, *, executor: str = "local") -> list[tuple[str, str]]:
     """What is wrong with the ``options`` of a spec that did not come as a request of Tapis."""
     if not spec.options:
         return []
+    if spec.app is None and executor == "slurm":
+        return [(f"options.{name}", why) for name, why in slurm_options.check(spec.options)]
     if spec.app is None:
         return [("options", "only apps take options here, in the words of Tapis; leave them out")]
     problems = [

@@ -46,6 +46,25 @@ Cores = Annotated[
         "--cores", min=1, metavar="N", help="Cores that a worker gives to jobs. Default: all.", show_default=False
     ),
 ]
+SlurmOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm-options",
+        metavar="NAME[=VALUE]",
+        help="With --executor slurm: an option of sbatch for all jobs, such as partition=short; may repeat.",
+        show_default=False,
+    ),
+]
+SlurmJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--slurm-jobs",
+        min=1,
+        metavar="N",
+        help="With --executor slurm: jobs that a worker has in Slurm at once. Default: 1000.",
+        show_default=False,
+    ),
+]
 TaskModules = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,6 +105,8 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         typer.Option(min=0, max=1000, metavar="N", help="Worker processes. Default: 1.", show_default=False),
     ] = None,
     cores: Cores = None,
+    slurm_options: SlurmOptions = None,
+    slurm_jobs: SlurmJobs = None,
     keep: Annotated[
         str | None,
         typer.Option(
@@ -147,6 +168,8 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
         executor=executor,
         workers=workers,
         cores=cores,
+        slurm_options=slurm_options or None,
+        slurm_jobs=slurm_jobs,
         keep=keep,
         token_file=token_file,
         listen=False if no_listen else None,
@@ -158,6 +181,7 @@ def serve(  # noqa: PLR0917 - each is an option, which has a name
     if not (status or stop):
         settings = _with_tasks(settings)
         _check_apps(settings)
+        _check_slurm(settings)
     if status:
         _status(settings, as_json=as_json)
     elif stop:
@@ -180,6 +204,8 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
         str | None, typer.Option(metavar="NAME", help="How jobs are run. Default: local.", show_default=False)
     ] = None,
     cores: Cores = None,
+    slurm_options: SlurmOptions = None,
+    slurm_jobs: SlurmJobs = None,
     queue: Annotated[
         list[str] | None,
         typer.Option(
@@ -205,6 +231,8 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
         executor=executor,
         workers=1,
         cores=cores,
+        slurm_options=slurm_options or None,
+        slurm_jobs=slurm_jobs,
         queues=queue or None,
         listen=False if no_listen else None,
         tasks=tasks or None,
@@ -212,6 +240,7 @@ def worker(  # noqa: PLR0917 - each is an option, which has a name
     )
     settings = _with_tasks(settings, command="worker")
     _check_apps(settings, command="worker")
+    _check_slurm(settings, command="worker")
     folder = DataFolder(settings.data)
     url = settings.database_url
     if not url:
@@ -305,6 +334,15 @@ def _check_apps(settings: Settings, *, command: str = "serve") -> None:
         Apps.load(settings.apps, tasks_only=settings.tasks_only)
     except AppError as error:
         _fail(f"--apps: {' '.join(str(error).split())}", USAGE, command=command)
+
+
+def _check_slurm(settings: Settings, *, command: str = "serve") -> None:
+    if settings.executor != "slurm":
+        return
+    from hpcjobs_server.executors.slurm_commands import problem
+
+    if why := problem():
+        _fail(f"--executor slurm: {why}", command=command)
 
 
 def _check_executor(name: str) -> None:

@@ -47,7 +47,10 @@ def run_worker(settings: Settings) -> int:
             cwd="/",
         )
         cores = settings.cores_per_worker
-        say(f"A worker with {cores} core{'' if cores == 1 else 's'} runs (process {child.pid}). Ctrl-C ends it.")
+        gives = f"with {cores} core{'' if cores == 1 else 's'}"
+        if settings.executor == "slurm":
+            gives = f"for up to {settings.slurm_jobs} jobs in Slurm"
+        say(f"A worker {gives} runs (process {child.pid}). Ctrl-C ends it.")
         orders = 0
         kill_at: float | None = None
         while child.poll() is None:

@@ -92,5 +92,5 @@ class Metrics:
             if state is not JobState.UNKNOWN:
                 self._jobs.labels(state.value).set(counts.get(state.value, 0))
         self._workers.set(len(workers))
-        self._cores.set(sum(worker.cores for worker in workers))
+        self._cores.set(sum(worker.cores for worker in workers if worker.cluster is None))
         self._running.set(sum(worker.running for worker in workers))

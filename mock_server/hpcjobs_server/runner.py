@@ -16,8 +16,8 @@ import psycopg
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import Progress
-from hpcjobs_server.executors.base import CannotRun, Cause, Ended, Execution, Executor
-from hpcjobs_server.store import Claim, Finish, Held, Work
+from hpcjobs_server.executors.base import CannotRun, Cause, Ended, Execution, Executor, Move
+from hpcjobs_server.store import Claim, Finish, Held, Moved, Work
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ class Cores:
                 self._give()
             raise
 
+    def take(self, count: int) -> None:
+        """Take cores whether they are free or not, for what holds them already."""
+        self.free -= count
+
     def release(self, count: int) -> None:
         """Give cores back."""
         self.free += count
@@ -70,13 +74,29 @@ class Attempt:
         self.claim, self.execution = claim, execution
         self.cause: Cause | None = None
         self.reason: str | None = None
+        self.gently = False
         self.ended = False
 
-    def abort(self, cause: Cause, reason: str | None = None) -> None:
-        """Ask it to stop; the first cause is the one that counts, but for an attempt that is nobody's any more."""
+    def abort(self, cause: Cause, reason: str | None = None, *, gently: bool = False) -> None:
+        """Ask it to stop; the first cause is the one that counts, but for an attempt that is nobody's any more.
+
+        Args:
+            cause: Why.
+            reason: The same in words.
+            gently: Whether it is left alone if it has started.
+        """
         if self.cause is None or cause is Cause.SUPERSEDED:
             self.cause, self.reason = cause, reason
-        self.execution.abort()
+        self.gently = gently
+        if cause is Cause.SUPERSEDED:
+            self.execution.leave()
+        else:
+            self.execution.abort(gently=gently)
+
+    def spare(self) -> None:
+        """It was to stop only if it had not started, and it has."""
+        self.cause = self.reason = None
+        self.gently = False
 
 
 class Runner:
@@ -86,19 +106,21 @@ class Runner:
         store: The database.
         executor: How jobs are run.
         worker: This worker's id.
-        cores: The cores that it may give to jobs.
     """
 
-    def __init__(self, store: Work, executor: Executor, worker: UUID, cores: int) -> None:
+    def __init__(self, store: Work, executor: Executor, worker: UUID) -> None:
         self._store, self._executor, self._worker = store, executor, worker
-        self.cores = Cores(cores)
+        self.cores = Cores(executor.slots)
         self.attempts: dict[tuple[str, int], Attempt] = {}
         self._claiming: set[str] = set()
         self._orphans: set[tuple[str, int]] = set()
+        self._unknown: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._finishes: asyncio.Queue[Finish] = asyncio.Queue()
         self._fresh_progress: dict[tuple[str, int], Progress] = {}
+        self._fresh_moves: dict[tuple[str, int], Move] = {}
         self._stopping: str | None = None
+        self._leaving = False
         self.closing = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -107,11 +129,12 @@ class Runner:
 
     async def take(self, job_id: str, attempt: int, cores: int, queue: str) -> None:
         """Act on a ticket: wait for cores, claim, start. Returns when the job runs and the next ticket may come."""
-        if cores > self.cores.total:
+        slots = self._executor.weight(cores)
+        if slots > self.cores.total:
             # not for this worker; another one may be large enough, now or later
             await self._store.hand_back(job_id, attempt, delay=5.0)
             return
-        if not await self._room(cores, queue):
+        if not await self._room(slots, cores, queue):
             await self._store.hand_back(job_id, attempt, delay=0.0)
             return
         started = False
@@ -119,18 +142,18 @@ class Runner:
             if self.closing.is_set():
                 await self._store.hand_back(job_id, attempt, delay=0.0)
             else:
-                started = await self._claim(job_id, attempt, cores, queue)
+                started = await self._claim(job_id, attempt, slots, queue)
         finally:
             if not started:
-                self.cores.release(cores)
+                self.cores.release(slots)
         if started:
             # the next ticket is fetched only when there is room for it: what waits in the queue keeps its priority
             await self.cores.acquire(1)
             self.cores.release(1)
 
-    async def _room(self, cores: int, queue: str) -> bool:
+    async def _room(self, slots: int, cores: int, queue: str) -> bool:
         """Take cores as soon as they are free; False where another worker has them free, or this one takes no more."""
-        waiting = asyncio.ensure_future(self.cores.acquire(cores))  # one place in the line, however long it lasts
+        waiting = asyncio.ensure_future(self.cores.acquire(slots))  # one place in the line, however long it lasts
         try:
             while not (await asyncio.wait({waiting}, timeout=_HOLD))[0]:
                 if self.closing.is_set() or await self._store.room_elsewhere(self._worker, cores, queue):
@@ -138,7 +161,7 @@ class Runner:
         except BaseException:
             if await self._withdrawn(waiting):
                 raise
-            self.cores.release(cores)
+            self.cores.release(slots)
             raise
         return not await self._withdrawn(waiting)
 
@@ -149,28 +172,45 @@ class Runner:
         await asyncio.wait({waiting})
         return waiting.cancelled()
 
-    async def _claim(self, job_id: str, attempt: int, cores: int, queue: str) -> bool:
+    async def _claim(self, job_id: str, attempt: int, slots: int, queue: str) -> bool:
         self._claiming.add(job_id)
         try:
-            claim = await self._store.claim(job_id, attempt, self._worker, queue=queue)
+            claim = await self._store.claim(job_id, attempt, self._worker, queue=queue, cluster=self._executor.cluster)
             if claim is None:
                 return False
-            execution = self._executor.execution(claim)
-            running = Attempt(claim, execution)
-            self.attempts[job_id, claim.attempt] = running
-            self.idle.clear()
-            if self._stopping is not None:  # the order came while the claim was under way
-                running.abort(Cause.STOP, self._stopping)
+            self._begin(claim, slots)
         finally:
             self._claiming.discard(job_id)
-        task = asyncio.create_task(self._run(running, cores), name=f"job {job_id}")
+        return True
+
+    def _begin(self, claim: Claim, slots: int) -> None:
+        running = Attempt(claim, self._executor.execution(claim))
+        self.attempts[claim.job_id, claim.attempt] = running
+        self.idle.clear()
+        if self._stopping is not None:  # the order came while the claim was under way
+            running.abort(Cause.STOP, self._stopping)
+        elif self._leaving:
+            running.execution.leave()
+        task = asyncio.create_task(self._run(running, slots), name=f"job {claim.job_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return True
+
+    def adopt(self, claims: Iterable[Claim]) -> None:
+        """Go on with attempts that a cluster has, from where another worker left them."""
+        for claim in claims:
+            if (claim.job_id, claim.attempt) not in self.attempts:
+                slots = self._executor.weight(claim.spec.resources.cores)
+                self.cores.take(slots)
+                self._begin(claim, slots)
+
+    @property
+    def unknown(self) -> set[str]:
+        """Jobs that the database said twice are this worker's, and that nobody here knows."""
+        return {job_id for job_id, _ in self._unknown}
 
     # ----------------------------------------------------------------------------------------------- runs
 
-    async def _run(self, running: Attempt, cores: int) -> None:
+    async def _run(self, running: Attempt, slots: int) -> None:
         claim = running.claim
         try:
             ended = await self._execute(running)
@@ -178,11 +218,14 @@ class Runner:
             logger.exception("job %s could not be run", claim.job_id)
             ended = Ended(problem=f"the service could not run the job: {type(error).__name__}")
         finally:
-            self.cores.release(cores)
+            self.cores.release(slots)
+        self._note_move(running)
         for _, progress in _look([running]):
             self._fresh_progress[claim.job_id, claim.attempt] = progress
+        if ended.left and running.cause is not Cause.SUPERSEDED:
+            await self._tell_move()
         running.ended = True
-        if running.cause is Cause.SUPERSEDED:
+        if running.cause is Cause.SUPERSEDED or ended.left:
             self._forget(claim.job_id, claim.attempt)
             return
         if ended.lost and running.cause is None:
@@ -200,6 +243,7 @@ class Runner:
                 ended.cpu_seconds,
                 ended.peak_memory,
                 own_error=ended.error is not None,
+                host=ended.host,
             )
         )
 
@@ -212,10 +256,10 @@ class Runner:
             return Ended(problem=f"the service could not prepare the job: {text}")
         except CannotRun as error:
             return Ended(problem=str(error))
-        if running.cause is not None:
+        if running.cause is not None and not claim.adopted:  # else the cluster may have it
             return Ended(aborted=True)
         await execution.start()
-        if claim.spec.inputs:
+        if claim.spec.inputs and self._executor.cluster is None:
             with contextlib.suppress(psycopg.Error):  # only a nicer word for the state
                 await self._store.started(claim.job_id, claim.attempt, self._worker)
         return await execution.wait()
@@ -244,6 +288,7 @@ class Runner:
                 ends.append(self._finishes.get_nowait())
             with contextlib.suppress(psycopg.OperationalError):
                 await self.send_progress()
+                await self.send_moves()
             pause = 0.1
             while True:
                 try:
@@ -269,8 +314,11 @@ class Runner:
             if running:
                 for item, progress in await asyncio.to_thread(_look, running):
                     self._fresh_progress[item.claim.job_id, item.claim.attempt] = progress
+                for item in running:
+                    self._note_move(item)
             with contextlib.suppress(psycopg.OperationalError):  # the database is away; what is fresh is kept
                 await self.send_progress()
+                await self.send_moves()
 
     async def send_progress(self) -> None:
         """Store the progress that is new."""
@@ -284,6 +332,38 @@ class Runner:
             raise
         except Exception:  # progress is worth nobody's job
             logger.exception("the progress of %d jobs cannot be stored; it is dropped", len(fresh))
+
+    def _note_move(self, running: Attempt) -> None:
+        if (move := running.execution.moved()) is not None:
+            key = running.claim.job_id, running.claim.attempt
+            spared = move.spared or (key in self._fresh_moves and self._fresh_moves[key].spared)
+            self._fresh_moves[key] = dataclasses.replace(move, spared=spared)
+            if move.spared:
+                running.spare()
+
+    async def send_moves(self) -> None:
+        """Store where attempts are that a cluster has, as far as that is new."""
+        fresh, self._fresh_moves = self._fresh_moves, {}
+        if not fresh:
+            return
+        try:
+            moves = [
+                Moved(*key, move.state, move.reason, move.cluster_job, move.started_at) for key, move in fresh.items()
+            ]
+            await self._store.moved(self._worker, moves)
+            for key, move in fresh.items():
+                if move.spared:
+                    await self._store.spared(*key, self._worker)
+        except psycopg.OperationalError:
+            self._fresh_moves = {**fresh, **self._fresh_moves}
+            raise
+        except Exception:  # the next move will do, and the end counts
+            logger.exception("where %d jobs are cannot be stored; it is dropped", len(fresh))
+
+    async def _tell_move(self) -> None:
+        """The last word on an attempt that is left to another worker; without it that one asks the cluster."""
+        with contextlib.suppress(psycopg.Error, asyncio.TimeoutError):
+            await asyncio.wait_for(self.send_moves(), 5.0)
 
     # --------------------------------------------------------------------------------------------- orders
 
@@ -303,22 +383,34 @@ class Runner:
         self.obey(present.values())
         # a claim whose answer was lost: the database says that it is ours, and nobody here runs it
         unknown = {key for key in present if key not in self.attempts and key[0] not in self._claiming}
-        for key in unknown & self._orphans:
-            await self._store.release(*key, self._worker)
+        self._unknown = unknown & self._orphans
+        if self._executor.cluster is None:
+            for key in self._unknown:
+                await self._store.release(*key, self._worker)
         self._orphans = unknown
 
     def obey(self, held: Iterable[Held]) -> None:
         """Abort those that were asked to stop."""
         for item in held:
             running = self.attempts.get((item.job_id, item.attempt))
-            if item.cancel_requested and running is not None and running.cause is None and not running.ended:
-                running.abort(Cause.CANCEL, item.cancel_reason or f"cancelled by {item.actor}")
+            if not item.cancel_requested or running is None or running.ended:
+                continue
+            if running.cause is None or (running.gently and item.abort):
+                why = item.cancel_reason or f"cancelled by {item.actor}"
+                running.abort(Cause.CANCEL, why, gently=not item.abort)
 
     def ping(self) -> None:
         """Tell all jobs' shims that the worker is alive."""
         for item in self.attempts.values():
             if not item.ended:
                 item.execution.ping()
+
+    def leave_all(self) -> None:
+        """Leave what a cluster has to the next worker."""
+        self._leaving = True
+        for item in self.attempts.values():
+            if not item.ended:
+                item.execution.leave()
 
     def abort_all(self, reason: str) -> None:
         """Ask all jobs to stop, because the service is being stopped."""

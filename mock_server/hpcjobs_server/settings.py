@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hpcjobs.models import parse_duration
@@ -36,6 +36,14 @@ def _seconds(value: Any) -> float:
     return parse_duration(value).total_seconds()
 
 
+def _slurm_option(value: str) -> str:
+    from hpcjobs_server.executors.slurm_options import check, read_option
+
+    if problems := check(dict([read_option(value)])):
+        raise ValueError(f"{value!r}: {problems[0][1]}")
+    return value
+
+
 class Settings(BaseSettings):
     """Everything that an operator can set. Times are in seconds, sizes in bytes."""
 
@@ -49,8 +57,9 @@ class Settings(BaseSettings):
     port: int = 8765
     """0 for a free one."""
     executor: str = "local"
+    """``local`` runs jobs on the workers' hosts, ``slurm`` hands them to the cluster."""
     workers: int = Field(default=1, ge=0, le=1000)
-    """Worker processes on this host."""
+    """Worker processes on this host; with ``slurm`` one is enough for thousands of jobs."""
     cores: int = Field(default=0, ge=0)
     """Cores that each worker may give to jobs; 0: this host's cores, shared among its workers."""
     queues: list[str] = Field(default_factory=list)
@@ -86,6 +95,12 @@ class Settings(BaseSettings):
     """For how long jobs that have ended are kept, with their files and the inputs that no other has; None for ever.
 
     Also ``"90d"``, ``"12h"``, as everywhere in hpcjobs."""
+    slurm_jobs: int = Field(default=1000, ge=1, le=100_000)
+    """Jobs that each worker of the executor ``slurm`` hands over at once: such as wait in Slurm's queue, or run."""
+    slurm_options: list[Annotated[str, AfterValidator(_slurm_option)]] = Field(default_factory=list)
+    """sbatch's options for all jobs, as ``NAME=VALUE`` or ``NAME``; a job's own options come before them."""
+    slurm_interval: float = Field(default=2.0, gt=0, le=600)
+    """Seconds between two calls of squeue at least; one call serves all jobs of a worker."""
     pool_size: int = Field(default=8, ge=2)
     """Database connections of the API process."""
     token_file: Path | None = None

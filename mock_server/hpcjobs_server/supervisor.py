@@ -505,10 +505,13 @@ class Supervisor:
             # If this process is killed meanwhile, its successor must not count on a worker that takes no more jobs.
             with contextlib.suppress(OSError):  # they are ended nevertheless
                 self._set_aside(worker)
+        leaves = self.settings.executor == "slurm"
+        if workers and not abort and leaves:  # a worker that has left them holds none any more
+            self._say_running(workers)
         self._tell(workers, signal.SIGINT if abort else signal.SIGTERM)
         orders = 2 if abort else 1
         kill_at: float | None = None
-        if workers and not abort:
+        if workers and not abort and not leaves:
             self._say_running(workers)
         while workers:
             for number in signals.wait(0.5):
@@ -570,6 +573,11 @@ class Supervisor:
         running = self._running_jobs({worker.pid for worker in workers})
         if running == 0:
             self.say("Stopping: no job runs.")
+            return
+        if self.settings.executor == "slurm":
+            many = "what Slurm has" if running is None else f"{_count(running, 'job')} of Slurm's"
+            goes = "goes" if running in {None, 1} else "go"
+            self.say(f"Stopping: {many} {goes} on, watched again by the next service on {self.folder.path}.")
             return
         jobs = (
             "the jobs that run"
@@ -642,6 +650,11 @@ class Supervisor:
             return
         workers = len(self.workers)
         cores = self.settings.cores_per_worker
+        gives = _count(cores, "core")
+        stop = "Ctrl-C; jobs that run may end, a second Ctrl-C cancels them"
+        if self.settings.executor == "slurm":
+            gives = f"up to {_count(self.settings.slurm_jobs, 'job')} in Slurm"
+            stop = f"Ctrl-C; what Slurm has goes on. To cancel it: hpcjobs serve --stop --now --data {self.folder.path}"
         database = "your Postgres" if self.postgres is None else f"embedded Postgres (process {self.postgres.pid})"
         self.say(
             greeting(
@@ -650,8 +663,8 @@ class Supervisor:
                 {
                     "data": str(self.folder.path),
                     "database": database,
-                    "workers": f"{workers} with {_count(cores, 'core')}{' each' if workers > 1 else ''}",
-                    "stop": "Ctrl-C; jobs that run may end, a second Ctrl-C cancels them",
+                    "workers": f"{workers} with {gives}{' each' if workers > 1 else ''}",
+                    "stop": stop,
                 },
                 pretty=console.pretty(),
             )

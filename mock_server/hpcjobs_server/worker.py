@@ -18,12 +18,13 @@ import sys
 import time
 from uuid import uuid4
 
+import psutil
 import psycopg
 
 from hpcjobs_server.apps import AppError
 from hpcjobs_server.database import worker_channel
 from hpcjobs_server.ending import ended
-from hpcjobs_server.executors.local import LocalExecutor
+from hpcjobs_server.executors import make_executor
 from hpcjobs_server.queue import make_app, serve_tickets
 from hpcjobs_server.runner import Runner
 from hpcjobs_server.settings import Settings
@@ -45,11 +46,14 @@ class Worker:
         self.settings = settings
         self.id = uuid4()
         self.store = Work(settings.database_url, min_size=2, max_size=6, poll=settings.poll, use_listen=settings.listen)
-        self.executor = LocalExecutor(settings)
-        self.runner = Runner(self.store, self.executor, self.id, settings.cores_per_worker)
+        self.executor = make_executor(settings)
+        self.runner = Runner(self.store, self.executor, self.id)
+        self._known = asyncio.Event()
+        """The database knows of this worker: what it takes is not taken for another's that is gone."""
         self._beating_since: float | None = None
         self._last_beat = 0.0
         self._orders = 0
+        self._aborting = False
         self._host = socket.gethostname()
         # where nobody but this host can reach the database, an outage of it means that nobody can take the jobs over
         self._database_is_local = "host=/" in self.store.conninfo or "host='/" in self.store.conninfo
@@ -68,6 +72,7 @@ class Worker:
                 "ear": self._ear(),
                 "life line": self._life_line(),
                 "sweeper": self._sweeper(),
+                "adoptions": self._adoptions(),
                 "finishes": self.runner.send_finishes(),
                 "progress": self.runner.watch_progress(),
             }.items()
@@ -103,9 +108,12 @@ class Worker:
         if not self.runner.closing.is_set():
             logger.info("draining: %d jobs run", len(self.runner.attempts))
             self.runner.closing.set()
+            if self.executor.cluster is not None and not self._aborting:
+                self.runner.leave_all()
 
     def abort(self) -> None:
         """Take no new jobs, and ask those that run to stop; the second time, kill them."""
+        self._aborting = True
         self.drain()
         self._orders += 1
         self.runner.abort_all(STOPPED)
@@ -118,6 +126,7 @@ class Worker:
         """Take tickets; Procrastinate's worker is started again whenever it gives up, which no running job notices."""
         pause = 0.2
         app = make_app(self.runner.take)
+        await self._known.wait()
         while True:
             began = time.monotonic()
             try:
@@ -125,7 +134,7 @@ class Worker:
                     app,
                     self.store.pool,
                     queues=self.settings.queues,
-                    concurrency=max(1, self.settings.cores_per_worker // 8),
+                    concurrency=max(1, min(self.executor.slots // 8, 16)),
                     listen=self.settings.listen,
                     poll=self.settings.poll,
                 )
@@ -151,7 +160,9 @@ class Worker:
                     running=len(expected),
                     queues=self.settings.queues,
                     closing=self.runner.closing.is_set(),
+                    cluster=self.executor.cluster,
                 )
+                self._known.set()
                 # by the wall clock, which goes on while the machine sleeps
                 if time.time() - self._last_beat > self.settings.lease / 2:
                     self._beating_since = None
@@ -174,6 +185,27 @@ class Worker:
         while True:
             if self._database_is_local:
                 self.runner.ping()
+            await asyncio.sleep(self.settings.beat)
+
+    async def _adoptions(self) -> None:
+        """Go on with what a cluster has and no worker watches any more."""
+        cluster = self.executor.cluster
+        await self._known.wait()
+        while True:
+            if cluster is not None and not self.runner.closing.is_set():
+                with contextlib.suppress(psycopg.Error):
+                    beside = await self.store.colleagues(self.id, cluster, self._host)
+                    claims = await self.store.adopt(
+                        self.id,
+                        cluster,
+                        lease=self.settings.lease,
+                        queues=self.settings.queues,
+                        gone=[worker for worker, pid in beside.items() if not psutil.pid_exists(pid)],
+                        unknown=sorted(self.runner.unknown),
+                    )
+                    if claims:
+                        logger.info("watching %d jobs that another worker handed over", len(claims))
+                        self.runner.adopt(claims)
             await asyncio.sleep(self.settings.beat)
 
     async def _ear(self) -> None:

@@ -33,10 +33,12 @@ class Scripted:
         await self.stopped.wait()
         return Ended(signal=15, aborted=True)
 
-    def abort(self) -> None:
+    def abort(self, *, gently: bool = False) -> None:
         self.stopped.set()
 
-    kill = abort
+    kill = leave = abort
+
+    def moved(self) -> None: ...
 
     def ping(self) -> None: ...
 
@@ -46,6 +48,8 @@ class Scripted:
 
 class Everything:
     """The parts of the store and of the executor that a runner needs."""
+
+    cluster, slots = None, 2
 
     def __init__(self) -> None:
         self.execution_ = Scripted()
@@ -58,7 +62,10 @@ class Everything:
     def execution(self, claim: Claim) -> Scripted:
         return self.execution_
 
-    async def claim(self, job_id: str, attempt: int, worker: uuid.UUID, *, queue: str) -> Claim:
+    def weight(self, cores: int) -> int:
+        return cores
+
+    async def claim(self, job_id: str, attempt: int, worker: uuid.UUID, *, queue: str, cluster: str | None) -> Claim:
         self.claiming.set()
         await self.claim_may_end.wait()
         return Claim(job_id, attempt + 1, "me", JobSpec(command="x"))
@@ -78,7 +85,7 @@ class Everything:
 
 def make() -> tuple[Runner, Everything]:
     parts = Everything()
-    return Runner(cast("Work", parts), cast("Executor", parts), uuid.uuid4(), 2), parts
+    return Runner(cast("Work", parts), cast("Executor", parts), uuid.uuid4()), parts
 
 
 async def test_an_order_to_stop_that_meets_a_claim_under_way_stops_that_job_too() -> None:

@@ -33,12 +33,13 @@ async def info(request: Request) -> Response:
     context = context_of(request)
     caller = await authorise(request, Scope.READ)
     workers = await context.workers()
+    clusters = any(worker.cluster for worker in workers)  # how large that is, only it knows
     told = ServiceInfo(
         version=__version__,
         owner=caller.owner,
         scope=caller.scope,
         max_input_bytes=context.settings.max_input_bytes,
-        max_cores=max((worker.cores for worker in workers), default=None),
+        max_cores=max((worker.cores for worker in workers), default=None) if not clusters else None,
         workers=len(workers),
         tasks_only=context.settings.tasks_only,
     )

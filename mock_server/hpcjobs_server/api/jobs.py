@@ -532,9 +532,9 @@ async def check_place(context: Context, caller: Caller, spec: JobSpec) -> None:
         detail = f"the queue {spec.queue!r} lets its jobs run for {longest:g} s; the job asks for more"
         raise Problem(422, "walltime_too_long", detail, errors=[("resources.walltime", f"at most {longest:g} s")])
     cores = spec.resources.cores
-    if cores > 1 and cores > max((worker.cores for worker in await context.workers()), default=cores):
+    if cores > 1 and cores > max((worker.room for worker in await context.workers()), default=cores):
         # a larger worker may have come this moment
-        largest = max((worker.cores for worker in await context.workers(now=True)), default=cores)
+        largest = max((worker.room for worker in await context.workers(now=True)), default=cores)
         if cores > largest:
             detail = f"the job asks for {cores} cores; the largest worker has {largest}"
             raise Problem(
@@ -548,7 +548,7 @@ def accepted(context: Context, spec: JobSpec) -> JobSpec:
     Raises:
         Problem: As :func:`check_work` has it; 422 too for options that nothing here understands.
     """
-    if problems := check_options(spec):
+    if problems := check_options(spec, executor=context.settings.executor):
         raise invalid(problems)
     check_work(context, spec)
     return spec if spec.app is None else context.apps.accepted(spec)

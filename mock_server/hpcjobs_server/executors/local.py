@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import errno
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,56 +15,12 @@ from typing import Any
 
 import psutil
 
-from hpcjobs.models import InputFile, Progress, StderrMode
-from hpcjobs_server import tasks
-from hpcjobs_server.apps import AppError, Apps
-from hpcjobs_server.executors.base import CannotRun, Ended
-from hpcjobs_server.files import note_inputs
-from hpcjobs_server.progress import ProgressReader
+from hpcjobs.models import Progress
+from hpcjobs_server.apps import Apps
+from hpcjobs_server.executors.base import Ended, Move
+from hpcjobs_server.executors.places import Place, job_environment, own_environment
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Claim
-
-_KEPT = frozenset(
-    {
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME", "LD_LIBRARY_PATH",
-        "LIBRARY_PATH", "MANPATH", "PKG_CONFIG_PATH", "VIRTUAL_ENV", "SCRATCH", "WORK", "PROJECT", "SSL_CERT_FILE",
-        "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-        "http_proxy", "https_proxy", "no_proxy", "all_proxy",
-    }
-)  # fmt: skip
-_KEPT_PREFIXES = (
-    "LC_", "XDG_", "CONDA_", "MAMBA_", "MODULE", "LMOD_", "_ModuleTable", "CUDA_", "ROCR_", "HIP_", "OMP_", "MKL_",
-    "OPENBLAS_", "NUMEXPR_", "SLURM_",
-)  # fmt: skip
-_SECRET = frozenset({"SLURM_JWT"})
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def job_environment(claim: Claim, folder: Path, runtime_path: Path) -> dict[str, str]:
-    """The environment of a job: what a login shell would have, and nothing that the server keeps to itself.
-
-    Only names that are known to be harmless are taken over, because the server's environment holds its secrets. The
-    worker's own Python comes first on ``PATH``; thread pools of numerical libraries are held to the job's cores.
-    """
-    env = {
-        name: text
-        for name, text in os.environ.items()
-        if name in _KEPT or (name.startswith(_KEPT_PREFIXES) and name not in _SECRET)
-    }
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
-    cores = str(claim.spec.resources.cores)
-    env.update(dict.fromkeys(_THREADS, cores))
-    env.update(claim.spec.env)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), str(runtime_path)]))
-    env.setdefault("PYTHONUNBUFFERED", "1")  # so that a log can be followed
-    env.update(
-        claim.environ,
-        HPCJOBS_JOB_ID=claim.job_id,
-        HPCJOBS_ATTEMPT=str(claim.attempt),
-        HPCJOBS_CORES=cores,
-        HPCJOBS_PROGRESS_FILE=str(folder / "progress"),
-    )
-    return env
 
 
 class Launcher:
@@ -133,16 +86,10 @@ class LocalExecution:
     def __init__(
         self, claim: Claim, settings: Settings, launcher: Launcher, runtime_path: Path, silence: float, *, apps: Apps
     ) -> None:
-        self.claim = claim
-        self._apps = apps
-        self.folder = settings.job_folder(claim.job_id, claim.attempt)
-        self._settings, self._launcher, self._runtime_path = settings, launcher, runtime_path
+        self.place = Place(claim, settings, apps)
+        self.folder = self.place.folder
+        self._launcher, self._runtime_path = launcher, runtime_path
         self._silence = silence
-        separate = claim.spec.stderr is StderrMode.SEPARATE
-        self._stdout, self._stderr = self.folder / "stdout", self.folder / "stderr" if separate else None
-        self._progress = ProgressReader(
-            self.folder / "progress", [self._stdout, *([self._stderr] if self._stderr else [])]
-        )
         self._control: int | None = None
         self._status: int | None = None
         self._buffer = b""
@@ -150,68 +97,26 @@ class LocalExecution:
         self._abort_wanted = False
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
+    @property
+    def claim(self) -> Claim:
+        """The attempt."""
+        return self.place.claim
+
     async def prepare(self) -> None:
         """Make the attempt's folder and put the inputs into it."""
-        if self.claim.spec.app is not None:
-            try:
-                spec = self._apps.resolved(self.claim.spec)
-            except (AppError, ValueError) as error:
-                raise CannotRun(str(error)) from None
-            self.claim = dataclasses.replace(self.claim, spec=spec)
-        await asyncio.to_thread(self._prepare)
-
-    def _prepare(self) -> None:
-        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.mkdir(mode=0o700)
-        work = self.folder / "work"
-        work.mkdir()
-        # there from the start, so that a log can be asked for, and so that a link cannot be put in its place
-        for log in filter(None, [self._stdout, self._stderr]):
-            os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        if self.claim.spec.task is not None:
-            tasks.write_order(self.folder, self.claim.spec, self._settings)
-        note_inputs(self.folder, [self._put(item, work) for item in self.claim.spec.inputs])
-
-    def _put(self, item: InputFile, work: Path) -> Path:
-        source = self._settings.blob_path(self.claim.owner, item.sha256)
-        target = work / item.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # a copy, because a job may change its inputs and others have the same file
-        shutil.copyfile(source, target)
-        if target.stat().st_size != item.size:
-            raise OSError(errno.EIO, f"the input {item.name} has {target.stat().st_size} bytes and not {item.size}")
-        if item.executable:
-            target.chmod(0o755)
-        return target
+        self.place.resolve()
+        await asyncio.to_thread(self.place.prepare)
 
     async def start(self) -> None:
         """Hand the job to a shim of its own."""
-        spec = self.claim.spec
-        walltime = spec.resources.walltime
-        config: dict[str, Any] = {
-            "argv": self._argv(),
-            "cwd": str(self.folder / "work"),
-            "env": job_environment(self.claim, self.folder, self._runtime_path),
-            "stdout": str(self._stdout),
-            "stderr": str(self._stderr) if self._stderr else None,
-            "grace": spec.grace.total_seconds(),
-            "walltime": walltime.total_seconds() if walltime else None,
-            "silence": self._silence,
-        }
+        env = job_environment(self.claim, self.folder, self._runtime_path, own_environment())
+        config = self.place.order(env, silence=self._silence)
         control, status = self._launcher.launch()
         self._control, self._status = control, status
         asyncio.get_running_loop().add_reader(status, self._on_status)
         await self._send_all((json.dumps(config) + "\n").encode())
         if self._abort_wanted:
             self._send(b"abort\n")
-
-    def _argv(self) -> list[str]:
-        command = self.claim.spec.command
-        if command is None:
-            return tasks.argv(self.folder)
-        if isinstance(command, list):
-            return command
-        return ["bash" if shutil.which("bash") else "sh", "-c", command]
 
     async def _send_all(self, data: bytes) -> None:
         """Send more than a pipe takes at once."""
@@ -232,8 +137,9 @@ class LocalExecution:
         """Wait until nothing of the attempt is left."""
         return await asyncio.shield(self._ended)
 
-    def abort(self) -> None:
+    def abort(self, *, gently: bool = False) -> None:
         """Have the shim end the job: SIGTERM, the grace time, SIGKILL."""
+        del gently  # what is here has started
         self._abort_wanted = True
         self._send(b"abort\n")
 
@@ -242,13 +148,21 @@ class LocalExecution:
         self.abort()
         self._send(b"kill\n")
 
+    def leave(self) -> None:
+        """End it: what is nobody's must not run on this host."""
+        self.abort()
+
     def ping(self) -> None:
         """Tell the shim that the worker is alive."""
         self._send(b"ping\n")
 
     def progress(self) -> Progress | None:
         """How far the job is, if that is news since the last call."""
-        return self._progress.look()
+        return self.place.progress.look()
+
+    def moved(self) -> Move | None:
+        """Where it is, is known without asking."""
+        return None
 
     def _on_status(self) -> None:
         assert self._status is not None
@@ -268,38 +182,8 @@ class LocalExecution:
     def _on_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "started":
             self._pid = event["pid"]
-        elif event["event"] == "failed":
-            self._ended.set_result(Ended(problem=self._start_problem(event)))
-        elif event["event"] == "ended":
-            cause, status = event["cause"], event["status"]
-            code = os.waitstatus_to_exitcode(status) if status is not None else None
-            self._ended.set_result(
-                Ended(
-                    exit_code=code if code is not None and code >= 0 else None,
-                    signal=-code if code is not None and code < 0 else None,
-                    aborted=cause in {"abort", "signal"},
-                    timed_out=cause == "walltime",
-                    lost=cause == "lost",
-                    problem="some of its processes could not be killed" if event["left"] else None,
-                    said=self._progress.said_aborted(),
-                    error=self._progress.said_failed(),
-                    cpu_seconds=event["cpu"],
-                    peak_memory=event["memory"],
-                    note="the disk of the service is full" if code != 0 and _disk_is_full(self.folder) else None,
-                )
-            )
-
-    def _start_problem(self, event: dict[str, Any]) -> str:
-        argv = self._argv()
-        command = self.claim.spec.command
-        program = command if isinstance(command, str) else argv[0]
-        if event["file"] and str(event["file"]).startswith(str(self.folder)) and event["file"] != program:
-            return f"the service could not prepare the job: {event['text']}"
-        if event["errno"] == errno.E2BIG:  # the whole of it would fill the reason
-            return "the command with its environment is too long for the system; put what is long into an input file"
-        if event["errno"] == errno.ENOENT:
-            return f"command not found: {program}"
-        return f"the command could not be started: {program}: {event['text']}"
+        elif event["event"] in {"failed", "ended"}:
+            self._ended.set_result(self.place.ended(event))
 
     def _kill_unwatched(self) -> None:
         """Kill what a shim that was killed itself has left without a watcher."""
@@ -340,6 +224,12 @@ class LocalExecutor:
         # earlier than the reaper, which waits for the lease and the grace time
         self._silence = settings.lease * 0.8
         self._runtime_path = _runtime_path(settings.data)
+        self.cluster: str | None = None
+        self.slots = settings.cores_per_worker
+
+    def weight(self, cores: int) -> int:
+        """A job takes the cores that it asks for."""
+        return cores
 
     def execution(self, claim: Claim) -> LocalExecution:
         """The execution of one attempt; nothing is started yet."""
@@ -348,14 +238,6 @@ class LocalExecutor:
     async def close(self) -> None:
         """End the launcher."""
         await asyncio.to_thread(self._launcher.close)
-
-
-def _disk_is_full(folder: Path) -> bool:
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < 64 * 1024
 
 
 def _runtime_path(data: Path) -> Path:

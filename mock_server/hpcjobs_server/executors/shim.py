@@ -72,8 +72,8 @@ def descendants(root: int) -> set[int]:
 class Shim:
     """One job, from its start until nothing of it is left."""
 
-    def __init__(self, control: int, status: int) -> None:
-        self.control: int | None = control
+    def __init__(self, control: int | None, status: int) -> None:
+        self.control = control
         self.status = status
         self.buffer = b""
         self.main: int | None = None  # the job's first process, which leads its session
@@ -97,10 +97,13 @@ class Shim:
             self.end("signal")
 
     def run(self) -> None:
-        """Start the job and see it through."""
+        """Hear what the job is, and see it through."""
         config = self.read_config()
-        if config is None:
-            return
+        if config is not None:
+            self.see_through(config)
+
+    def see_through(self, config: dict[str, Any]) -> None:
+        """Start the job that ``config`` describes, and stay until nothing of it is left."""
         self.grace, self.silence = config["grace"], config["silence"]
         self.heard = time.monotonic()
         if not self.start(config):

@@ -19,7 +19,7 @@ from hpcjobs_server.store.rows import BadCursor
 from hpcjobs_server.store.searching import BadSearch, Condition, Every, Not, Order, Search, Some, Test, truth
 from hpcjobs_server.store.submits import BadDependency, KeyReused, Submits
 from hpcjobs_server.store.tapis import Seen, TapisView
-from hpcjobs_server.store.work import Claim, Finish, Held, Work
+from hpcjobs_server.store.work import Claim, Finish, Held, Moved, Work
 
 
 class Store(Submits, Jobs, Actions, Queues, Records, TapisView):
@@ -37,6 +37,7 @@ __all__ = [
     "Finish",
     "Held",
     "KeyReused",
+    "Moved",
     "Not",
     "Order",
     "Place",

@@ -52,6 +52,8 @@ WITH changed AS (
         cancel_requested_at = CASE WHEN worker_id IS NOT NULL THEN coalesce(cancel_requested_at, now()) END,
         cancel_reason = CASE WHEN cancel_requested_at IS NULL THEN %(reason)s
                              ELSE coalesce(cancel_reason, %(reason)s) END,
+        cancel_abort = CASE WHEN worker_id IS NULL THEN true ELSE %(abort)s
+                            OR (cancel_requested_at IS NOT NULL AND cancel_abort) END,
         waiting_for = 0, actor = %(actor)s, version = version + 1
     WHERE id = ANY(%(ids)s)
     RETURNING worker_id
@@ -68,7 +70,7 @@ _AWAITED = "SELECT DISTINCT parent_id AS id FROM dependencies WHERE parent_id = 
 
 _DELETE = """
 DELETE FROM jobs WHERE id = ANY(%(ids)s) AND (%(owner)s::text IS NULL OR owner = %(owner)s)
-    AND state IN ('PENDING', 'QUEUED', 'FINISHED', 'FAILED', 'CANCELLED')
+    AND worker_id IS NULL
 RETURNING id, state
 """
 
@@ -221,7 +223,9 @@ class Actions(Database):
                 if not (state := JobState(row["state"])).terminal and (order.abort or state.not_started)
             ]
             if touched:
-                await connection.execute(_CANCEL, {"ids": Ids(touched), "reason": order.reason, "actor": actor})
+                await connection.execute(
+                    _CANCEL, {"ids": Ids(touched), "reason": order.reason, "actor": actor, "abort": order.abort}
+                )
             never = [
                 uid
                 for uid, row in chosen.rows.items()
@@ -248,7 +252,7 @@ class Actions(Database):
 
         async def work(connection: psycopg.AsyncConnection[Row]) -> RetryAnswer:
             chosen = await _select(connection, owner, order, frozenset({JobState.FAILED, JobState.CANCELLED}))
-            ready = [uid for uid, row in chosen.rows.items() if JobState(row["state"]) in TERMINAL | NOT_STARTED]
+            ready = [uid for uid, row in chosen.rows.items() if row["worker_id"] is None]
             after: dict[UUID, JobState] = {}
             if ready:
                 # the jobs that these wait for are held still, so that none ends unseen in between
@@ -289,12 +293,12 @@ class Actions(Database):
                 return DeleteAnswer.model_construct(results=[easy[text] for text in order.ids], next=None)
             rest = order.model_copy(update={"ids": [text for text in order.ids if text not in easy]})
             chosen = await _select(connection, owner, rest, TERMINAL | NOT_STARTED)
-            gone = [uid for uid, row in chosen.rows.items() if JobState(row["state"]) in TERMINAL | NOT_STARTED]
+            gone = [uid for uid, row in chosen.rows.items() if row["worker_id"] is None]
             waiting = [uid for uid in gone if JobState(chosen.rows[uid]["state"]) in NOT_STARTED]
             if waiting:  # those for which others wait are cancelled first, so that the others are told
                 awaited = [row["id"] for row in await (await connection.execute(_AWAITED, [Ids(waiting)])).fetchall()]
                 if awaited:
-                    parameters = {"ids": Ids(awaited), "reason": "it was deleted", "actor": actor}
+                    parameters = {"ids": Ids(awaited), "reason": "it was deleted", "actor": actor, "abort": True}
                     await connection.execute(_CANCEL, parameters)
             if gone:
                 await connection.execute("DELETE FROM jobs WHERE id = ANY(%s)", [Ids(gone)])
@@ -303,7 +307,7 @@ class Actions(Database):
                 if row is None:
                     return DeleteResult(job_id=text, outcome=DeleteOutcome.NOT_FOUND)
                 before = JobState(row["state"])
-                if before not in TERMINAL | NOT_STARTED:
+                if row["worker_id"] is not None:
                     return DeleteResult(job_id=text, outcome=DeleteOutcome.STILL_RUNNING, before=before, after=before)
                 return DeleteResult(job_id=text, outcome=DeleteOutcome.DELETED, before=before)
 
@@ -444,7 +448,7 @@ async def _select(
         states: With a filter that names none: the states of those that are meant.
         more: Further columns.
     """
-    columns = f"j.id, j.seq, j.state, j.attempt, j.array_id, j.array_index{more}"
+    columns = f"j.id, j.seq, j.state, j.attempt, j.worker_id, j.array_id, j.array_index{more}"
     if order.filter is not None:
         wanted: JobFilter = order.filter
         if not wanted.state:
@@ -515,9 +519,9 @@ def _cancel_result(text: str, row: Row | None, reason: str | None, *, abort: boo
     state = JobState(row["state"])
     if state.terminal:
         outcome, after = CancelOutcome.ALREADY_TERMINAL, state
-    elif state in NOT_STARTED:
+    elif row["worker_id"] is None:
         outcome, after = CancelOutcome.CANCELLED, JobState.CANCELLED
-    elif abort:
+    elif abort or state.not_started:  # in a cluster's queue: its worker takes it out, and leaves it alone if it started
         outcome, after = CancelOutcome.CANCEL_REQUESTED, state
     else:
         outcome, after = CancelOutcome.LEFT_RUNNING, state
@@ -536,9 +540,13 @@ def _check_changes(row: Row, changes: JobChanges, version: int | None) -> None:
     """Raises ``_Refused`` where someone was faster, or the job has gone too far."""
     if version is not None and version != row["version"]:
         raise _Refused(UpdateOutcome.STALE, f"the record is at version {row['version']}, not {version}")
-    if refused := changes.refused(JobState(row["state"])):
+    state = JobState(row["state"])
+    where = row["state"]
+    if state.not_started and row["worker_id"] is not None:
+        state, where = JobState.STAGING, "in the cluster's queue"
+    if refused := changes.refused(state):
         named = " and ".join(", ".join(refused).rsplit(", ", 1))
-        raise _Refused(UpdateOutcome.REFUSED, f"the job is {row['state']}: {named} can no longer be changed")
+        raise _Refused(UpdateOutcome.REFUSED, f"the job is {where}: {named} can no longer be changed")
 
 
 class _Patches:

@@ -37,8 +37,14 @@ class WorkerInfo:
     pid: int
     cores: int
     running: int
+    cluster: str | None
     started_at: dt.datetime
     seen_at: dt.datetime
+
+    @property
+    def room(self) -> float:
+        """The cores that a job can have there; of a cluster, as many as it likes to give."""
+        return self.cores if self.cluster is None else float("inf")
 
 
 _CHANGES = f"""
@@ -119,7 +125,7 @@ class Jobs(Tokens):
     async def workers(self, *, silent: float = 15.0) -> list[WorkerInfo]:
         """The workers that were heard in the last ``silent`` seconds."""
         rows = await self.all(
-            "SELECT id, host, pid, cores, running, started_at, seen_at FROM workers"
+            "SELECT id, host, pid, cores, running, cluster, started_at, seen_at FROM workers"
             " WHERE seen_at > now() - make_interval(secs => %s) ORDER BY started_at",
             [silent],
         )

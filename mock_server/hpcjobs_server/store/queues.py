@@ -28,7 +28,7 @@ SELECT coalesce(q.name, c.queue) AS name, coalesce(q.paused, false) AS paused, q
 FROM queues q FULL JOIN (
     SELECT queue, jsonb_object_agg(state, n) AS counts FROM (
         SELECT queue, state, count(*) AS n FROM jobs
-        WHERE state IN ('PENDING', 'QUEUED', 'STAGING', 'RUNNING', 'ARCHIVING') GROUP BY queue, state
+        WHERE state IN ('PENDING', 'QUEUED', 'STAGING', 'RUNNING', 'PAUSED', 'ARCHIVING') GROUP BY queue, state
     ) s GROUP BY queue
 ) c ON c.queue = q.name
 WHERE %(name)s::text IS NULL OR coalesce(q.name, c.queue) = %(name)s

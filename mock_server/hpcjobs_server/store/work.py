@@ -30,6 +30,9 @@ class Claim:
         owner: Whose it is.
         spec: What is asked; of a job of an array, already filled in.
         environ: What the job is told of itself beyond what every job is told.
+        expires_at: When it is no longer to start.
+        adopted: It was claimed before, by a worker that is gone: a cluster may have it already.
+        cluster_job: The cluster's own id of it, where that was noted.
     """
 
     job_id: str
@@ -37,6 +40,30 @@ class Claim:
     owner: str
     spec: JobSpec
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    expires_at: dt.datetime | None = None
+    adopted: bool = False
+    cluster_job: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """Where an attempt that a cluster has is now.
+
+    Attributes:
+        job_id: The job.
+        attempt: Which of its attempts.
+        state: The state.
+        reason: Why it is there, in words.
+        cluster_job: The cluster's own id of it.
+        started_at: When the cluster started it.
+    """
+
+    job_id: str
+    attempt: int
+    state: JobState
+    reason: str | None = None
+    cluster_job: str | None = None
+    started_at: dt.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +75,8 @@ class Held:
     cancel_requested: bool
     cancel_reason: str | None
     actor: str
+    abort: bool = True
+    """Whether it is to stop if it has started, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,20 +93,70 @@ class Finish:
     """Bytes."""
     own_error: bool = False
     """It ended by an error that it raised itself: FAILED, also where it had been asked to stop."""
+    host: str | None = None
+    """Where it ran, if that was not the worker's host."""
 
 
+_CLAIMED = f"""
+    j.attempt, j.owner, {SPEC} AS spec, j.array_id, j.array_index, j.item, j.expires_at, j.cluster_job,
+    (SELECT a.size FROM arrays a WHERE a.id = j.array_id) AS array_size,
+    (SELECT q.max_walltime FROM queues q WHERE q.name = j.queue) AS max_walltime
+"""
+
+# What a cluster is to run is still queued, only elsewhere.
 _CLAIM = f"""
-UPDATE jobs j SET attempt = attempt + 1, worker_id = %(worker)s, started_at = now(), changed_at = now(),
-    state = CASE WHEN has_inputs THEN 'STAGING' ELSE 'RUNNING' END, start_at = NULL,
+UPDATE jobs j SET attempt = attempt + 1, worker_id = %(worker)s, changed_at = now(),
+    cluster = %(cluster)s, cluster_job = NULL, cancel_abort = true,
+    started_at = CASE WHEN %(cluster)s::text IS NULL THEN now() END,
+    state = CASE WHEN %(cluster)s::text IS NOT NULL THEN 'QUEUED' WHEN has_inputs THEN 'STAGING' ELSE 'RUNNING' END,
+    start_at = NULL,
     reason = NULL, exit_code = NULL, finished_at = NULL, actor = 'worker', version = version + 1
-WHERE id = %(id)s AND attempt = %(attempt)s
+WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id IS NULL
   AND (state = 'QUEUED' OR (state = 'PENDING' AND waiting_for = 0 AND start_at <= now()))
   AND (expires_at IS NULL OR expires_at > now())
   AND (j.queue = %(admitted)s OR NOT EXISTS (
       SELECT 1 FROM queues q WHERE q.name = j.queue AND (q.paused OR q.max_running IS NOT NULL)))
-RETURNING attempt, owner, {SPEC} AS spec, array_id, array_index, item,
-    (SELECT a.size FROM arrays a WHERE a.id = j.array_id) AS array_size,
-    (SELECT q.max_walltime FROM queues q WHERE q.name = j.queue) AS max_walltime
+RETURNING {_CLAIMED}
+"""
+
+# A job that a cluster runs outlives its worker: the next one of its kind goes on watching the same attempt. Who comes
+# back finds that it is another's, and leaves it alone. One that is not in the list of workers has left it on purpose.
+_ADOPT = f"""
+WITH left_behind AS (
+    SELECT j.id FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
+    WHERE j.worker_id IS NOT NULL AND j.cluster = %(cluster)s
+      AND (%(queues)s::text[] = '{{}}' OR j.queue = ANY(%(queues)s))
+      AND (w.id IS NULL OR w.id = ANY(%(gone)s) OR j.id = ANY(%(unknown)s) AND w.id = %(worker)s
+           OR w.seen_at < now() - make_interval(secs => %(lease)s)
+              AND pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s))
+    ORDER BY j.id LIMIT %(most)s FOR UPDATE OF j SKIP LOCKED
+)
+UPDATE jobs j SET worker_id = %(worker)s, version = j.version + 1
+FROM left_behind l WHERE j.id = l.id
+RETURNING j.id, {_CLAIMED}
+"""
+
+_COLLEAGUES = """
+SELECT w.id, w.pid FROM workers w WHERE w.host = %s AND w.id <> %s AND w.cluster = %s
+  AND EXISTS (SELECT 1 FROM jobs j WHERE j.worker_id = w.id)
+"""
+
+_MOVED = """
+UPDATE jobs j SET state = a.state, reason = a.reason, cluster_job = coalesce(a.cluster_job, j.cluster_job),
+    -- the cluster's clock may be another one
+    started_at = CASE WHEN a.state <> 'QUEUED'
+                      THEN coalesce(j.started_at, least(now(), greatest(a.started_at, j.created_at))) END,
+    changed_at = CASE WHEN a.state = j.state THEN j.changed_at ELSE now() END,
+    actor = CASE WHEN j.cancel_requested_at IS NULL THEN 'worker' ELSE j.actor END, version = j.version + 1
+FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(jobs)s::text[],
+            %(starts)s::timestamptz[]) a (id, attempt, state, reason, cluster_job, started_at)
+WHERE j.id = a.id AND j.attempt = a.attempt AND j.worker_id = %(worker)s
+"""
+
+_SPARED = """
+UPDATE jobs SET cancel_requested_at = NULL, cancel_reason = NULL, cancel_abort = true, actor = 'worker',
+    version = version + 1
+WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s AND NOT cancel_abort
 """
 
 # The queue's row is locked, so that two workers cannot take the last place both. The count is a statement of its own:
@@ -105,8 +184,8 @@ WITH locked AS MATERIALIZED (
            j.backoff > 0 AS later,
            now() + make_interval(secs => least(3600, j.backoff * 2 ^ least(a.attempt - 1, 60))) AS then
     FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(states)s::text[], %(reasons)s::text[], %(codes)s::int[],
-                %(cpu)s::float8[], %(memory)s::bigint[], %(own)s::boolean[])
-        a (id, attempt, state, reason, exit_code, cpu_seconds, peak_memory, own_error)
+                %(cpu)s::float8[], %(memory)s::bigint[], %(own)s::boolean[], %(hosts)s::text[])
+        a (id, attempt, state, reason, exit_code, cpu_seconds, peak_memory, own_error, host)
     JOIN locked j ON j.id = a.id
     WHERE j.attempt = a.attempt AND j.worker_id = %(worker)s
 ), ended AS (
@@ -118,13 +197,14 @@ WITH locked AS MATERIALIZED (
         finished_at = CASE WHEN a.again THEN NULL ELSE now() END,
         start_at = CASE WHEN a.again AND a.later THEN a.then END,
         reason = a.reason, exit_code = a.exit_code, worker_id = NULL, cancel_requested_at = NULL,
-        changed_at = now(), actor = 'worker', version = j.version + 1
+        cluster = NULL, cancel_abort = true, changed_at = now(), actor = 'worker', version = j.version + 1
     FROM told a WHERE j.id = a.id AND j.attempt = a.attempt AND j.worker_id = %(worker)s
     RETURNING j.*
 ), noted AS (
     INSERT INTO attempts (job_id, attempt, state, reason, exit_code, host, started_at, cpu_seconds, peak_memory)
     SELECT a.id, a.attempt, CASE WHEN a.again THEN 'FAILED' ELSE e.state END, a.reason, a.exit_code,
-           (SELECT w.host FROM workers w WHERE w.id = %(worker)s), e.started_at, a.cpu_seconds, a.peak_memory
+           coalesce(a.host, (SELECT w.host FROM workers w WHERE w.id = %(worker)s)), e.started_at,
+           a.cpu_seconds, a.peak_memory
     FROM told a JOIN ended e ON e.id = a.id
     ON CONFLICT DO NOTHING
 ), again AS (SELECT * FROM ended WHERE state IN ('QUEUED', 'PENDING')), ticket AS ({TICKETS.format(rows="again")})
@@ -137,7 +217,8 @@ WITH released AS (
         state = CASE WHEN cancel_requested_at IS NULL THEN 'QUEUED' ELSE 'CANCELLED' END,
         finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
         reason = coalesce(cancel_reason, 'its worker gave it back'), max_attempts = greatest(max_attempts, attempt + 1),
-        worker_id = NULL, cancel_requested_at = NULL, changed_at = now(), actor = 'worker', version = version + 1
+        worker_id = NULL, cancel_requested_at = NULL, cluster = NULL, changed_at = now(), actor = 'worker',
+        version = version + 1
     WHERE id = %(id)s AND attempt = %(attempt)s AND worker_id = %(worker)s
     RETURNING *
 ), again AS (SELECT * FROM released WHERE state = 'QUEUED'), ticket AS ({TICKETS.format(rows="again")})
@@ -146,26 +227,27 @@ SELECT id, (SELECT count(*) FROM ticket) FROM released
 
 _BEAT = """
 WITH me AS (
-    INSERT INTO workers (id, host, pid, cores, queues, busy, running, closing)
-    VALUES (%(worker)s, %(host)s, %(pid)s, %(cores)s, %(queues)s, %(busy)s, %(running)s, %(closing)s)
+    INSERT INTO workers (id, host, pid, cores, queues, busy, running, closing, cluster)
+    VALUES (%(worker)s, %(host)s, %(pid)s, %(cores)s, %(queues)s, %(busy)s, %(running)s, %(closing)s, %(cluster)s)
     ON CONFLICT (id) DO UPDATE
         SET seen_at = now(), busy = excluded.busy, running = excluded.running, closing = excluded.closing
     RETURNING id
 )
-SELECT j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.actor
+SELECT j.id, j.attempt, j.cancel_requested_at IS NOT NULL AS cancelling, j.cancel_reason, j.actor, j.cancel_abort
 FROM me LEFT JOIN jobs j ON j.worker_id = me.id
 """
 
 _TO_STOP = """
-SELECT id, attempt, cancel_reason, actor FROM jobs WHERE worker_id = %s AND cancel_requested_at IS NOT NULL
+SELECT id, attempt, cancel_reason, actor, cancel_abort FROM jobs
+WHERE worker_id = %s AND cancel_requested_at IS NOT NULL
 """
 
 # A worker is lost when it was silent for the lease and, on top, for its job's grace time: by then a worker that is cut
-# off has ended the job itself. After Postgres was away nobody is lost for one lease.
+# off has ended the job itself. After Postgres was away nobody is lost for one lease. What a cluster runs is not lost.
 _REAP = f"""
 WITH lost AS (
     SELECT j.id, w.host FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
-    WHERE j.worker_id IS NOT NULL
+    WHERE j.worker_id IS NOT NULL AND j.cluster IS NULL
       AND coalesce(w.seen_at, j.started_at) < now() - make_interval(secs => %(lease)s + j.grace)
       AND pg_postmaster_start_time() < now() - make_interval(secs => %(lease)s)
     ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
@@ -198,7 +280,7 @@ DELETE FROM procrastinate_jobs p WHERE p.status = 'doing' AND p.task_name = 'hpc
 _MISSING_TICKETS = f"""
 WITH missing AS (
     SELECT j.* FROM jobs j
-    WHERE j.state = 'QUEUED' AND j.changed_at < now() - make_interval(secs => %(age)s)
+    WHERE j.state = 'QUEUED' AND j.worker_id IS NULL AND j.changed_at < now() - make_interval(secs => %(age)s)
       AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p
                       WHERE p.queueing_lock = j.id || ':' || j.attempt AND p.status = 'todo')
       AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs p
@@ -219,7 +301,7 @@ WHERE j.id = due.id
 _EXPIRE = """
 UPDATE jobs j SET state = 'FAILED', reason = 'it had not started by its expiry', waiting_for = 0, finished_at = now(),
     changed_at = now(), actor = 'scheduler', version = version + 1
-FROM (SELECT id FROM jobs WHERE expires_at <= now() AND state IN ('PENDING', 'QUEUED')
+FROM (SELECT id FROM jobs WHERE expires_at <= now() AND state IN ('PENDING', 'QUEUED') AND worker_id IS NULL
       ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED) late
 WHERE j.id = late.id
 """
@@ -250,6 +332,7 @@ class Work(Database):
         running: int,
         queues: Sequence[str] = (),
         closing: bool = False,
+        cluster: str | None = None,
     ) -> list[Held]:
         """Say that a worker is alive, and learn which attempts it holds and which of them were asked to stop.
 
@@ -262,11 +345,19 @@ class Work(Database):
             running: How many attempts it runs.
             queues: The queues that it serves; none for all.
             closing: Whether it takes no more jobs.
+            cluster: The kind of cluster that it hands jobs to; its cores are the jobs that it hands over at once.
         """
         told = {"worker": worker, "host": host, "pid": pid, "cores": cores, "busy": busy, "running": running}
-        rows = await self.all(_BEAT, {**told, "queues": list(queues), "closing": closing})
+        rows = await self.all(_BEAT, {**told, "queues": list(queues), "closing": closing, "cluster": cluster})
         return [
-            Held(str(row["id"]), row["attempt"], row["cancelling"], row["cancel_reason"], row["actor"])
+            Held(
+                str(row["id"]),
+                row["attempt"],
+                row["cancelling"],
+                row["cancel_reason"],
+                row["actor"],
+                row["cancel_abort"],
+            )
             for row in rows
             if row["id"] is not None
         ]
@@ -274,7 +365,10 @@ class Work(Database):
     async def to_stop(self, worker: UUID) -> list[Held]:
         """The attempts of a worker that were asked to stop: what a heartbeat tells too, without writing anything."""
         rows = await self.all(_TO_STOP, [worker])
-        return [Held(str(row["id"]), row["attempt"], True, row["cancel_reason"], row["actor"]) for row in rows]
+        return [
+            Held(str(row["id"]), row["attempt"], True, row["cancel_reason"], row["actor"], row["cancel_abort"])
+            for row in rows
+        ]
 
     async def leave(self, worker: UUID) -> None:
         """Say that a worker has ended and holds nothing."""
@@ -283,7 +377,8 @@ class Work(Database):
     async def room_elsewhere(self, worker: UUID, cores: int, queue: str) -> bool:
         """Whether another worker that is alive and serves the queue has this many cores free."""
         rows = await self.all(
-            "SELECT 1 AS x FROM workers WHERE id <> %s AND cores - busy >= %s AND NOT closing"
+            "SELECT 1 AS x FROM workers WHERE id <> %s AND NOT closing"
+            " AND cores - busy >= CASE WHEN cluster IS NULL THEN %s ELSE 1 END"
             " AND (queues = '{}' OR %s = ANY(queues)) AND seen_at > now() - interval '10 s' LIMIT 1",
             [worker, cores, queue],
         )
@@ -291,14 +386,17 @@ class Work(Database):
 
     async def hand_back(self, job_id: str, attempt: int, *, delay: float) -> None:
         """Issue the ticket of an attempt again, for later."""
-        rows = "(SELECT * FROM jobs WHERE id = %(id)s AND state = 'QUEUED' AND attempt = %(attempt)s) q"
+        where = "id = %(id)s AND attempt = %(attempt)s AND state = 'QUEUED' AND worker_id IS NULL"
+        rows = f"(SELECT * FROM jobs WHERE {where}) q"
         query = TICKETS.format(rows=rows).replace(
             "start_at AS not_before", "now() + make_interval(secs => %(delay)s) AS not_before"
         )
         with contextlib.suppress(psycopg.errors.UniqueViolation):  # it was issued already
             await self.all(query, {"id": UUID(job_id), "attempt": attempt, "delay": delay})
 
-    async def claim(self, job_id: str, attempt: int, worker: UUID, *, queue: str | None = None) -> Claim | None:
+    async def claim(
+        self, job_id: str, attempt: int, worker: UUID, *, queue: str | None = None, cluster: str | None = None
+    ) -> Claim | None:
         """Make the next attempt of a job a worker's own; None where the ticket is stale, or the queue has no room.
 
         Args:
@@ -306,8 +404,11 @@ class Work(Database):
             attempt: How many attempts it has had.
             worker: The worker.
             queue: The queue that the ticket names.
+            cluster: The kind of cluster that it is handed to; it stays QUEUED until that starts it.
         """
-        parameters = {"id": UUID(job_id), "attempt": attempt, "worker": worker, "admitted": None}
+        parameters = {
+            "id": UUID(job_id), "attempt": attempt, "worker": worker, "cluster": cluster, "admitted": None
+        }  # fmt: skip
         rows = await self.all(_CLAIM, parameters)
         if not rows and queue is not None:
             async with self.connection() as connection, connection.transaction():
@@ -321,7 +422,10 @@ class Work(Database):
                 rows = await (await connection.execute(_CLAIM, {**parameters, "admitted": queue})).fetchall()
         if not rows:
             return None
-        row = rows[0]
+        return await self._claimed(job_id, rows[0], worker)
+
+    async def _claimed(self, job_id: str, row: Row, worker: UUID, *, adopted: bool = False) -> Claim | None:
+        """The claim that a row says; None where this version cannot read what was asked."""
         attempt = row["attempt"]
         try:
             spec = JobSpec.model_validate(row["spec"])
@@ -333,7 +437,78 @@ class Work(Database):
             return None
         if row["array_id"] is not None:
             spec = one_of(spec, row["item"], row["array_index"])
-        return Claim(job_id, attempt, row["owner"], _within(spec, row["max_walltime"]), _environ(row))
+        return Claim(
+            job_id,
+            attempt,
+            row["owner"],
+            _within(spec, row["max_walltime"]),
+            _environ(row),
+            expires_at=row["expires_at"],
+            adopted=adopted,
+            cluster_job=row["cluster_job"],
+        )
+
+    async def adopt(
+        self,
+        worker: UUID,
+        cluster: str,
+        *,
+        lease: float,
+        queues: Sequence[str] = (),
+        gone: Sequence[UUID] = (),
+        unknown: Sequence[str] = (),
+        most: int = 1000,
+    ) -> list[Claim]:
+        """Make the attempts a worker's own that a cluster has and nobody watches any more.
+
+        Args:
+            worker: The worker.
+            cluster: The kind of cluster.
+            lease: Seconds of silence after which their worker is gone.
+            queues: The queues that this worker serves; none for all.
+            gone: Workers that are known to be gone, however long they have been silent.
+            unknown: Jobs that are this worker's own already, and that it does not know.
+            most: Attempts at most.
+        """
+        rows = await self.all(
+            _ADOPT,
+            {
+                "worker": worker,
+                "cluster": cluster,
+                "lease": lease,
+                "queues": list(queues),
+                "gone": list(gone),
+                "unknown": [UUID(job_id) for job_id in unknown],
+                "most": most,
+            },
+        )
+        claims = [await self._claimed(str(row["id"]), row, worker, adopted=True) for row in rows]
+        return [claim for claim in claims if claim is not None]
+
+    async def colleagues(self, worker: UUID, cluster: str, host: str) -> dict[UUID, int]:
+        """The process ids of the other workers of this host that hold jobs of a cluster, by their ids."""
+        return {row["id"]: row["pid"] for row in await self.all(_COLLEAGUES, [host, worker, cluster])}
+
+    async def moved(self, worker: UUID, moves: Sequence[Moved]) -> None:
+        """Say where attempts that a cluster has are now; a move of an attempt that is over is dropped."""
+        async with self.connection() as connection:
+            await connection.execute(
+                _MOVED,
+                {
+                    "worker": worker,
+                    "ids": [UUID(move.job_id) for move in moves],
+                    "attempts": [move.attempt for move in moves],
+                    "states": [move.state.value for move in moves],
+                    "reasons": [move.reason for move in moves],
+                    "jobs": [move.cluster_job for move in moves],
+                    "starts": [move.started_at for move in moves],
+                },
+            )
+
+    async def spared(self, job_id: str, attempt: int, worker: UUID) -> None:
+        """Take back a cancel that was only for a job that has not started: it has."""
+        async with self.connection() as connection:
+            await connection.execute(_SPARED, {"id": UUID(job_id), "attempt": attempt, "worker": worker})
 
     async def started(self, job_id: str, attempt: int, worker: UUID) -> None:
         """Say that an attempt's inputs are in place and it runs."""
@@ -354,6 +529,7 @@ class Work(Database):
                 "cpu": [end.cpu_seconds for end in ends],
                 "memory": [end.peak_memory for end in ends],
                 "own": [end.own_error for end in ends],
+                "hosts": [end.host for end in ends],
             },
         )
         return {str(row["id"]) for row in rows}
