@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.conformance import places
+from tests.conformance.places import Place
 from tests.running import Service, clean_environ
 
 PYTHON = Path(sys.prefix) / "tapipy" / "bin" / "python"
@@ -98,3 +100,42 @@ def tapipy(shared_service: Service, owner: str, token: str) -> Iterator[Tapipy]:
     made = Tapipy(base_url=shared_service.url, username=owner, password=token)
     yield made
     made.close()
+
+
+# The contract of all services
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the contract is tried."""
+    parser.addoption("--place", help="a place for the contract: package.module:Class or path/to/file.py:Class")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the contract on the places that there are, or on the one that was asked for."""
+    if "place" not in metafunc.fixturenames:
+        return
+    address = metafunc.config.getoption("--place", default=None)
+    chosen = [places.found(address)] if address else [*places.PLACES, places.found(str(places.EXAMPLE))]
+    metafunc.parametrize("place", chosen, ids=lambda place: place.name, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Each of the real services, behind a proxy."""
+    made: Place = request.param.opened(request.getfixturevalue)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def slow(place: Place) -> Iterator[Callable[[], str]]:
+    """Hands out jobs that run longer than they may; they were submitted when the place was opened."""
+    with place.client("sync") as client:
+        ids = [client.submit(**place.too_long()).id for _ in range(2)]
+        yield ids.pop
+
+
+@pytest.fixture
+def too_long(slow: Callable[[], str]) -> str:
+    """The id of a job that runs longer than it may."""
+    return slow()
