@@ -60,6 +60,8 @@ def place(
     token = shared_service.make_token(owner, scope=scope).token
     for variable, text in shared_service.environ(token).items():
         monkeypatch.setenv(variable, text)
+    if "on-batch" in request.node.name:  # a page of AWS has a server of AWS
+        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("batch").url)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
