@@ -204,9 +204,13 @@ class SlurmService(SlurmLooking):
             )
         ignored = [text for text in remarks if text.startswith(IGNORED)]
         if ignored:  # it would run, and not as it was asked for: the same must not be paid for twice
-            yield from self.ask("DELETE", f"job/{number}", strict=False)
+            try:
+                yield from self.ask("DELETE", f"job/{number}", strict=False)
+                came = f"job {number} was cancelled"
+            except (TransportError, ServiceError) as error:
+                came = f"job {number} was to be cancelled, and may run (cancel it: {error})"
             raise InvalidRequest(
-                f"Slurm ignores a part of what was asked for, so job {number} was cancelled: {'; '.join(ignored)}. "
+                f"Slurm ignores a part of what was asked for, so {came}: {'; '.join(ignored)}. "
                 "Leave it out of options=, or fix the version by api=",
                 status=200,
                 body=answer,

@@ -55,13 +55,22 @@ class Note:
 
 def read(comment: str | None) -> Note:
     """What a comment says; one that is not ours is a person's text."""
-    text, mark, rest = (comment or "").rpartition(MARK)
-    if not mark:
-        return Note(text=comment or "")
+    told = comment or ""
+    at = told.find(MARK)
+    while at >= 0:  # the mark may also stand in what a person wrote, and in a tag
+        note = _ours(told[:at].strip(), told[at + len(MARK) :])
+        if note is not None:
+            return note
+        at = told.find(MARK, at + 1)
+    return Note(text=told)
+
+
+def _ours(text: str, rest: str) -> Note | None:
+    """What stands behind a mark; None where that is not all ours."""
     try:
         told = json.loads(rest)
         return Note(
-            text=text.strip(),
+            text=text,
             key=str(told.get("key", "")),
             sum=str(told.get("sum", "")),
             tags=[str(tag) for tag in told.get("tags", ())],
@@ -70,7 +79,7 @@ def read(comment: str | None) -> Note:
             size=int(told.get("size", 0)),
         )
     except (ValueError, TypeError, AttributeError):
-        return Note(text=comment or "")
+        return None
 
 
 def too_long(comment: str) -> int:

@@ -287,8 +287,7 @@ def info_of_accounting(job: Mapping[str, Any]) -> JobInfo:
     info = info_of(record)
     # version 38 says success of every exit code there
     if info.state is JobState.FAILED and not info.exit_code and number is None and code == 0:
-        told = {"exit_code": None, "reason": slurm_reasons.failed(words[0], "", None, None, limit=None, cwd="")}
-        return info.model_copy(update=told)
+        return info.model_copy(update={"exit_code": None})
     return info
 
 

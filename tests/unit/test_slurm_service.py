@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import Any
 
 import pytest
@@ -19,136 +18,16 @@ from hpcjobs.errors import (
     PermissionDenied,
     ServiceUnavailable,
     TimedOut,
+    UnexpectedAnswer,
     Unsupported,
 )
-from hpcjobs.lifecycle import SLURM_WORDS, JobState
-from hpcjobs.models import CancelOutcome, JobSpec
+from hpcjobs.lifecycle import JobState
+from hpcjobs.models import CancelOutcome, JobFilter, JobSpec
 from hpcjobs.protocol import Response
-from hpcjobs.services.slurm import SlurmService
-from hpcjobs.services.slurm_records import info_of
-from hpcjobs.services.slurm_requests import Defaults, request_of, signal_name
-from hpcjobs.services.slurm_versions import Api, fixed
+from hpcjobs.services import slurm_comment
+from hpcjobs.services.slurm_versions import fixed
 from tests.unit.conftest import Script
-
-VERSIONS = (38, 40, 42, 45)
-ENDS = sorted(word for word, state in SLURM_WORDS.items() if state.terminal)
-DEFAULTS = Defaults(user="me", folder="/data")
-
-
-def slurm(version: int | None = 42, **options: Any) -> SlurmService:
-    options = {"token": "e30.e30.c2ln", "username": "me", "folder": "/data", **options}
-    return SlurmService("slurm+http://head:6820", api=version, **options)
-
-
-def said(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(status, {"content-type": "application/json"}, json.dumps({"errors": [], **body}).encode())
-
-
-def no(number: int, status: int = 500, text: str = "no") -> Response:
-    error = {"error_number": number, "description": text, "error": text, "source": "slurmctld"}
-    return said({"errors": [error]}, status)
-
-
-PLAIN_404 = Response(404, {"content-type": "text/plain"}, b"Not found")
-
-
-def amount(version: int, number: int) -> Any:
-    return number if version < 40 else {"set": True, "infinite": False, "number": number}
-
-
-def record(*words: str, version: int = 42, number: int = 17, **more: Any) -> dict[str, Any]:
-    """A job as a version tells of it."""
-    job: dict[str, Any] = {
-        "job_id": number,
-        "job_state": words[0] if version < 40 else list(words),
-        "name": "fit",
-        "user_name": "me",
-        "partition": "debug",
-        "state_reason": "None",
-        "comment": "",
-        "current_working_directory": "/data",
-        "submit_time": amount(version, 1_767_000_000),
-        "start_time": amount(version, 1_767_000_100),
-        "end_time": amount(version, 1_767_000_200),
-        "exit_code": 0 if version < 40 else {"status": ["SUCCESS"], "return_code": amount(42, 0)},
-        "array_job_id": amount(version, 0),
-        "array_task_id": None if version < 40 else {"set": False, "infinite": False, "number": 0},
-        "priority": amount(version, 1),
-        "nodes": "n1",
-    }
-    return job | more
-
-
-# What is sent
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_job_is_asked_for_in_the_words_of_the_version(version: int) -> None:
-    spec = JobSpec(
-        command="echo hi", name="fit", env={"A": "b"}, queue="short", resources={"cores": 2, "walltime": "90s"}
-    )
-    asked = request_of(spec, "key-1", Api(version), DEFAULTS)
-    job = asked["job"]
-    assert asked["script"].startswith("#!/bin/bash\n")
-    assert "echo hi" in asked["script"]
-    assert (job["name"], job["partition"], job["current_working_directory"]) == ("fit", "short", "/data")
-    assert job["cpus_per_task"] == 2
-    assert job["time_limit"] == amount(version, 2)
-    environment = job["environment"]
-    pairs = environment if version < 40 else dict(one.split("=", 1) for one in environment)
-    assert type(environment) is (dict if version < 40 else list)
-    assert pairs["A"] == "b"
-    assert "/bin" in pairs["PATH"]
-    assert '"key":"key-1"' in job["comment"]
-
-
-def test_words_of_a_list_stay_apart() -> None:
-    asked = request_of(JobSpec(command=["fit", "a b", "$HOME"]), "k", Api(42), DEFAULTS)
-    assert "fit 'a b' '$HOME'" in asked["script"]
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_options_are_slurms_own_and_win(version: int) -> None:
-    spec = JobSpec(command="true", queue="short", options={"partition": "long", "qos": "high", "tasks": 4})
-    job = request_of(spec, "k", Api(version), DEFAULTS)["job"]
-    assert (job["partition"], job["qos"], job["tasks"]) == ("long", "high", 4)
-
-
-@pytest.mark.parametrize(
-    ("fields", "defaults", "word"),
-    [
-        ({"task": "fit"}, DEFAULTS, "task"),
-        ({"command": "true", "max_attempts": 3}, DEFAULTS, "max_attempts"),
-        ({"command": "true", "expires_in": "1h"}, DEFAULTS, "expires_in"),
-        ({"command": "true", "grace": "5s"}, DEFAULTS, "grace"),
-        ({"command": "true"}, Defaults(user="me"), "folder"),
-        ({"command": "true"}, Defaults(user="me", folder="relative"), "folder"),
-        ({"command": "true", "options": {"script": "echo no shebang"}}, DEFAULTS, "script"),
-        ({"command": "true", "options": {"script": ""}}, DEFAULTS, "is empty"),
-        ({"command": "true", "options": {"script": "#!/bin/sh\r\ntrue\r\n"}}, DEFAULTS, "line ends"),
-        ({"command": "true", "options": {"partitoin": "x"}}, DEFAULTS, "partition"),
-        ({"command": "true", "tags": ["x" * 200] * 20}, DEFAULTS, "comment"),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-def test_what_would_not_run_is_refused_before_anything_is_sent(
-    fields: dict[str, Any], defaults: Defaults, word: str
-) -> None:
-    with pytest.raises(InvalidSpec) as caught:
-        request_of(JobSpec(**fields), "k", Api(42), defaults)
-    assert word in str(caught.value)
-
-
-def test_dependencies_are_in_slurms_words() -> None:
-    spec = JobSpec(command="true", after=["12", ("13", "any"), ("14", "failed")])
-    told = request_of(spec, "k", Api(42), DEFAULTS)["job"]["dependency"]
-    assert {"afterok:12", "afterany:13", "afternotok:14"} == set(told.split(","))
-
-
-@pytest.mark.parametrize("name", ["USR1", "SIGUSR1", "usr1", signal.SIGUSR1])
-def test_a_signal_has_one_name(name: Any) -> None:
-    assert signal_name(name) == "USR1"
-
+from tests.unit.slurm_words import PLAIN_404, VERSIONS, amount, exited, no, record, said, slurm
 
 # The version
 
@@ -172,6 +51,26 @@ def test_a_version_that_is_too_old_is_said_to_be(script: Script) -> None:
 def test_only_versions_that_are_understood_can_be_fixed(wrong: Any) -> None:
     with pytest.raises(ConfigError, match="are understood"):
         fixed(wrong)
+
+
+def test_what_serves_no_version_is_no_slurmrestd(script: Script) -> None:
+    with pytest.raises(UnexpectedAnswer, match="no slurmrestd"):
+        script.play(slurm(None).get("17"), *[PLAIN_404] * 10)
+
+
+def test_a_version_that_is_served_no_longer_is_found_anew_and_the_job_sent_once(script: Script) -> None:
+    """Slurm was updated under a client that goes on; a 404 in plain text means that nothing was done."""
+    service = slurm(None)
+    script.play(service.get("17"), said({"pings": []}), said({"jobs": [record("RUNNING")]}))
+    script.requests.clear()
+    made = [said({"job_id": 18}), said({"jobs": [record("PENDING", number=18)]})]
+    info = script.play(service.submit(JobSpec(command="true"), "k"), PLAIN_404, PLAIN_404, said({"pings": []}), *made)
+    assert info.id == "18"
+    assert [path for path in script.sent if "ping" not in path] == [
+        "POST /slurm/v0.0.45/job/submit",
+        "POST /slurm/v0.0.44/job/submit",
+        "GET /slurm/v0.0.44/job/18",
+    ]
 
 
 # Submitting
@@ -199,6 +98,41 @@ def test_a_word_that_slurm_ignores_cancels_the_job_and_is_an_error(script: Scrip
     assert script.sent[-1] == "DELETE /slurm/v0.0.42/job/17"
 
 
+def test_a_job_that_would_run_otherwise_than_asked_is_no_success_though_it_could_not_be_cancelled(
+    script: Script,
+) -> None:
+    """And who asked is told that it may run."""
+    ignored = {"warnings": [{"description": 'Ignoring unknown field "x"', "source": "x"}]}
+    gone = no(1800, 502, "Unable to contact slurm controller")
+    with pytest.raises(InvalidRequest, match="job 17 was to be cancelled, and may run") as caught:
+        script.play(slurm().submit(JobSpec(command="true"), "k"), said({"job_id": 17, **ignored}), gone)
+    assert not caught.value.may_have_acted
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_an_old_version_that_does_not_tell_whether_it_took_a_job_is_asked_before_it_is_sent_again(
+    script: Script, made: bool
+) -> None:
+    """5005 is what it says of a dead token, and of a controller that died with the job in its hands."""
+    comment = slurm_comment.Note(key="k").written()
+    mine = said({"jobs": [record("RUNNING", version=38, comment=comment if made else "")]})
+    look = said({"jobs": [record("RUNNING", version=38, comment=comment)]})
+    answers = [no(5005), mine, look, look] if made else [no(5005), mine, said({"job_id": 17}), look]
+    info = script.play(slurm(38).submit(JobSpec(command="true"), "k"), *answers)
+    assert info.id == "17"
+    assert [request.method for request in script.requests].count("POST") == (1 if made else 2)
+
+
+def test_a_submit_is_marked_as_one_that_must_not_be_repeated(script: Script) -> None:
+    script.play(slurm().submit(JobSpec(command="true"), "k"), said({"job_id": 17}), said({"jobs": [record("PENDING")]}))
+    assert script.requests[0].repeatable is False
+
+
+def test_a_job_that_was_accepted_is_not_hidden_by_a_look_that_fails(script: Script) -> None:
+    info = script.play(slurm().submit(JobSpec(command="true"), "k"), said({"job_id": 17}), no(1800, 502))
+    assert (info.id, info.state) == ("17", JobState.QUEUED)
+
+
 def test_a_job_whose_answer_was_lost_is_found_by_its_comment_and_never_sent_again(script: Script) -> None:
     lost = TimedOut("late")
     lost.may_have_acted = True
@@ -216,55 +150,6 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_comment_and_never_sent_agai
 # Looking
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("word", ENDS)
-def test_every_end_is_an_end_and_has_a_reason_in_words(version: int, word: str) -> None:
-    info = info_of(record(word, version=version))
-    assert (info.state, info.native_state) == (SLURM_WORDS[word], word)
-    assert info.terminal
-    if info.state is JobState.FAILED and word != "FAILED":
-        assert " " in (info.reason or "")
-        assert word in (info.reason or "")
-
-
-@pytest.mark.parametrize("words", [("COMPLETING",), ("CANCELLED", "COMPLETING"), ("COMPLETED", "COMPLETING")])
-def test_what_is_still_being_cleaned_up_has_not_ended(words: tuple[str, ...]) -> None:
-    info = info_of(record(*words, version=38 if len(words) == 1 else 42))
-    assert (info.state, info.exit_code) == (JobState.ARCHIVING, None)
-
-
-@pytest.mark.parametrize(
-    ("version", "told", "code"),
-    [
-        (38, 3 << 8, 3),
-        (40, {"status": ["ERROR"], "return_code": amount(42, 3)}, 3),
-        (42, {"status": ["ERROR"], "return_code": amount(42, 3), "signal": {"id": amount(42, 0), "name": ""}}, 3),
-        (38, 15, None),
-        (42, {"status": ["SIGNALED"], "signal": {"id": amount(42, 15), "name": "TERM"}}, None),
-    ],
-)
-def test_exit_codes_are_read_in_every_shape(version: int, told: Any, code: int | None) -> None:
-    info = info_of(record("FAILED", version=version, exit_code=told, state_reason="NonZeroExitCode"))
-    assert info.exit_code == code
-    assert ("ended with 3" if code else "SIGTERM") in (info.reason or "")
-
-
-@pytest.mark.parametrize(
-    ("reason", "state"),
-    [("Dependency", JobState.PENDING), ("JobHeldAdmin", JobState.PENDING), ("Resources", JobState.QUEUED)],
-)
-def test_why_a_job_waits_decides_whether_it_is_ready(reason: str, state: JobState) -> None:
-    info = info_of(record("PENDING", state_reason=reason, priority=amount(42, 0), start_time=amount(42, 0)))
-    assert info.state is state
-    assert reason in (info.reason or "")
-    assert info.started_at is None
-
-
-@pytest.mark.filterwarnings("ignore:the service says")
-def test_an_unknown_word_is_no_end() -> None:
-    assert info_of(record("HOVERING", version=38)).state is JobState.UNKNOWN
-
-
 @pytest.mark.parametrize("unknown", [no(2017, 404), no(2017, 500)])
 def test_a_job_that_slurm_forgot_is_asked_of_the_accounting(script: Script, unknown: Response) -> None:
     """And where nobody knows it, it is not found: never guessed to be finished."""
@@ -274,7 +159,7 @@ def test_a_job_that_slurm_forgot_is_asked_of_the_accounting(script: Script, unkn
         "user": "me",
         "state": {"current": ["FAILED"], "reason": "None"},
         "time": {"submission": 1_767_000_000, "start": 1_767_000_100, "end": 1_767_000_200},
-        "exit_code": {"status": ["ERROR"], "return_code": amount(42, 3)},
+        "exit_code": exited(42, 3),
     }
     info = script.play(slurm().get("17"), unknown, said({"jobs": [ended]}))
     assert (info.state, info.exit_code) == (JobState.FAILED, 3)
@@ -302,6 +187,61 @@ def test_many_jobs_are_one_request_for_their_states(script: Script) -> None:
     assert [info.id for info in answer.items] == ids
     assert [info.state for info in answer.items[:2]] == [JobState.FINISHED, JobState.RUNNING]
     assert script.sent == ["GET /slurm/v0.0.42/jobs/state", "GET /slurm/v0.0.42/job/1"]
+
+
+@pytest.mark.parametrize("version", [40, 42])
+def test_the_list_of_all_jobs_is_asked_for_only_if_it_changed(
+    script: Script, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("hpcjobs.services.slurm_looking.time.monotonic", lambda: now[0])
+    service = slurm(version)
+    jobs = [record("RUNNING", version=version), record("RUNNING", version=version, number=18, user_name="other")]
+    first = said({"jobs": jobs, "last_update": amount(version, 1_767_000_300)})
+    page = script.play(service.page(JobFilter(), limit=10, cursor=None), first)
+    now[0] += 60
+    same = said({"jobs": [], "warnings": [{"description": "Nothing changed in jobs after update_time"}]})
+    again = script.play(service.page(JobFilter(), limit=10, cursor=None), same)
+    assert [info.id for info in page.items] == [info.id for info in again.items] == ["17"]
+    told = "uts1767000300" if version == 40 else "1767000300"
+    assert [list(request.params) for request in script.requests] == [[], [("update_time", told)]]
+
+
+def test_an_old_version_that_answers_304_has_nothing_new(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say its time: two lists that name the same latest moment tell that it is over."""
+    now = [100.0]
+    monkeypatch.setattr("hpcjobs.services.slurm_looking.time.monotonic", lambda: now[0])
+    service, whole = slurm(38), said({"jobs": [record("COMPLETED", version=38)]})
+    for answer in (whole, whole, Response(304, {}, b""), Response(304, {}, b"")):
+        page = script.play(service.page(JobFilter(), limit=10, cursor=None), answer)
+        assert [info.id for info in page.items] == ["17"]
+        now[0] += 60
+    assert [list(request.params) for request in script.requests][2:] == [[("update_time", "1767000201")]] * 2
+
+
+def test_many_jobs_of_an_old_version_are_one_list(script: Script) -> None:
+    ids = [str(number) for number in range(1, 61)]
+    jobs = [record("RUNNING", version=38, number=int(job_id)) for job_id in ids]
+    answer = script.play(slurm(38).get_many(ids), said({"jobs": jobs}))
+    assert [info.id for info in answer.items] == ids
+    assert script.sent == ["GET /slurm/v0.0.38/jobs"]
+
+
+def test_an_id_that_cannot_be_slurms_is_missing_and_asks_nothing(script: Script) -> None:
+    answer = script.play(slurm().get_many(["abc", "1/../2", "17_"]))
+    assert (answer.items, answer.missing) == ([], ["abc", "1/../2", "17_"])
+    with pytest.raises(JobNotFound, match="is a number"):
+        script.play(slurm().get("abc"))
+    assert script.requests == []
+
+
+def test_a_number_that_became_another_jobs_is_not_taken_for_the_one_that_was_seen(script: Script) -> None:
+    """A controller that lost its memory counts from 1 again."""
+    service = slurm()
+    ours, theirs = (slurm_comment.Note(key=key).written() for key in ("k1", "k2"))
+    script.play(service.get("17"), said({"jobs": [record("COMPLETED", comment=ours)]}))
+    info = script.play(service.get("17"), said({"jobs": [record("RUNNING", comment=theirs)]}))
+    assert info.state is JobState.FINISHED
 
 
 # Cancelling
@@ -335,6 +275,59 @@ def test_anothers_job_is_never_asked_to_stop_where_that_would_hang_slurm(script:
     assert [request.method for request in script.requests] == ["GET"]
 
 
+def test_among_many_anothers_job_is_left_out_and_the_others_are_cancelled(script: Script) -> None:
+    looks = [
+        said({"jobs": [record("RUNNING")]}),
+        said({"jobs": [record("RUNNING", number=18, user_name="somebody")]}),
+        said({"jobs": [record("RUNNING", number=19)]}),
+    ]
+    after = [said({"jobs": [record("CANCELLED", number=number)]}) for number in (17, 19)]
+    results = script.play(
+        slurm().cancel(["17", "18", "19"], reason=None, abort=True, delete=False), *looks, said({"status": []}), *after
+    )
+    assert [one.outcome for one in results] == [
+        CancelOutcome.CANCELLED,
+        CancelOutcome.NOT_FOUND,
+        CancelOutcome.CANCELLED,
+    ]
+    [delete] = [request for request in script.requests if request.method == "DELETE"]
+    assert (delete.path, delete.json) == ("/slurm/v0.0.42/jobs", {"jobs": ["17", "19"]})
+
+
+def test_a_job_that_ended_before_it_could_be_cancelled_has_ended_by_itself(script: Script) -> None:
+    """Slurm answers 200 to it, with a status that says so."""
+    ended = {"status": [{"error": {"string": "Job/step already completing", "code": 2021}, "step_id": "17"}]}
+    looks = [said({"jobs": [record(word)]}) for word in ("RUNNING", "COMPLETED")]
+    [result] = script.play(
+        slurm().cancel(["17"], reason=None, abort=True, delete=False), looks[0], said(ended), looks[1]
+    )
+    assert (result.outcome, result.after) == (CancelOutcome.ALREADY_TERMINAL, JobState.FINISHED)
+
+
+def test_an_ended_job_is_not_asked_to_stop(script: Script) -> None:
+    [result] = script.play(
+        slurm().cancel(["17"], reason=None, abort=True, delete=False), said({"jobs": [record("COMPLETED")]})
+    )
+    assert result.outcome is CancelOutcome.ALREADY_TERMINAL
+    assert [request.method for request in script.requests] == ["GET"]
+
+
+def test_the_reason_of_a_cancel_joins_the_comment_and_the_key_stays(script: Script) -> None:
+    comment = slurm_comment.Note(text="for Ann", key="k").written()
+    looks = [said({"jobs": [record(word, comment=comment)]}) for word in ("RUNNING", "CANCELLED")]
+    [result] = script.play(
+        slurm().cancel(["17"], reason="too slow", abort=True, delete=False),
+        looks[0],
+        said({}),
+        said({"status": []}),
+        looks[1],
+    )
+    [post] = [request for request in script.requests if request.method == "POST"]
+    note = slurm_comment.read(post.json["comment"])
+    assert (note.text, note.key, note.reason) == ("for Ann", "k", "too slow")
+    assert result.reason_kept
+
+
 def test_to_leave_a_started_job_alone_is_refused_with_advice(script: Script) -> None:
     with pytest.raises(Unsupported, match=";"):
         script.play(operations.cancel(slurm(), "17", abort=False), *[said({"jobs": [record("RUNNING")]})] * 1)
@@ -360,17 +353,37 @@ def test_a_signal_goes_to_what_runs_only(script: Script) -> None:
 @pytest.mark.parametrize(
     ("version", "answer", "kind"),
     [
+        (38, no(2017, 500, "Invalid job id specified"), JobNotFound),
+        (42, no(2017, 404, "Invalid job id specified"), JobNotFound),
         (42, no(2002, 403), PermissionDenied),
         (42, no(1007, 511, "Protocol authentication error"), AuthenticationError),
         (38, no(5005, 500), AuthenticationError),
         (42, no(1800, 502, "Unable to contact slurm controller"), ServiceUnavailable),
+        (38, no(1800, 500, "Unable to contact slurm controller"), ServiceUnavailable),
         (42, no(2000, 422, "Invalid partition"), InvalidRequest),
         (38, no(2072, 500, "Invalid generic resource"), InvalidRequest),
         (42, Response(401, {"content-type": "text/plain"}, b"Authentication failure"), AuthenticationError),
     ],
-    ids=["foreign", "token", "token, old", "controller", "partition", "gres, old", "no headers"],
+    ids=[
+        "unknown, old",
+        "unknown",
+        "foreign",
+        "token",
+        "token, old",
+        "controller",
+        "controller, old",
+        "partition",
+        "gres, old",
+        "no headers",
+    ],
 )
 def test_errors_are_typed_by_their_number(script: Script, version: int, answer: Response, kind: type) -> None:
     service = slurm(version)
     request = next(slurm(version).array("17"))
     assert type(service.error_of(request, answer)) is kind
+
+
+def test_what_never_reached_the_controller_may_be_sent_again() -> None:
+    service = slurm()
+    request = next(service.get("17"))
+    assert service.error_of(request, no(1800, 502)).may_have_acted is False
