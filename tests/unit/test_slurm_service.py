@@ -347,6 +347,12 @@ def test_a_signal_goes_to_what_runs_only(script: Script) -> None:
     assert script.requests[-2].params == [("signal", "USR1")]
 
 
+def test_a_signal_to_a_job_that_has_just_ended_is_not_said_to_have_arrived(script: Script) -> None:
+    ended = {"status": [{"error": {"string": "Job/step already completing", "code": 2021}, "step_id": "17"}]}
+    with pytest.raises(Conflict, match="has ended"):
+        script.play(slurm().signal("17", "USR1"), said({"jobs": [record("RUNNING")]}), said(ended))
+
+
 # Errors
 
 
