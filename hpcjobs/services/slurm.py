@@ -27,7 +27,7 @@ from hpcjobs.lifecycle import JobState
 from hpcjobs.models import CancelOutcome, CancelResult, Capabilities, JobInfo, JobSpec
 from hpcjobs.protocol import Op, each, sleep
 from hpcjobs.services import slurm_comment
-from hpcjobs.services.slurm_answers import BUSY, ENDED, NO_SUCH_JOB, notices
+from hpcjobs.services.slurm_answers import BUSY, ENDED, NO_SUCH_JOB, NOT_NOW, notices
 from hpcjobs.services.slurm_looking import CHUNK, SlurmLooking, parts_of
 from hpcjobs.services.slurm_records import num
 from hpcjobs.services.slurm_requests import array_request_of, begin_of, request_of, signal_name, sum_of
@@ -41,7 +41,7 @@ OPERATORS = frozenset({"root", "slurm"})
 """Who may cancel anybody's jobs, where there is no accounting that says so of others."""
 
 BUSY_PAUSES = (0.05, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.5, 0.5, 1.0, 1.0)
-"""Seconds before a change is sent again for which Slurm was too busy; it takes it every other time."""
+"""Seconds before a request is sent again for which Slurm was too busy."""
 
 JUST_SEEN = 10.0
 """Seconds for which a look at a job is recent enough to act on: whose it is never changes."""
@@ -357,7 +357,9 @@ class SlurmService(SlurmLooking):
         """
         params = [("signal", signal)] if signal else []
         # a signal that is sent twice is two signals
-        body = yield from self.ask("DELETE", f"job/{job_id}", params=params, repeatable=signal is None)
+        body = yield from _patiently(
+            lambda: self.ask("DELETE", f"job/{job_id}", params=params, repeatable=signal is None)
+        )
         for item in body.get("status") or ():
             code = num((item.get("error") or {}).get("code"))
             if code == NO_SUCH_JOB:
@@ -492,16 +494,7 @@ class SlurmService(SlurmLooking):
         number, index = parts_of(job_id)
         if index is not None:
             raise Conflict(f"Slurm changes the tasks of an array together: change {number}", status=409)
-        pauses = list(BUSY_PAUSES)
-        while True:
-            try:
-                answer = yield from self.ask("POST", f"job/{number}", json=dict(body), repeatable=True)
-                break
-            except ServiceUnavailable as error:
-                # newer ones refuse a change of the partition now and then, with "Resource temporarily unavailable"
-                if error.code != str(BUSY) or not pauses:
-                    raise
-            yield from sleep(pauses.pop(0))
+        answer = yield from _patiently(lambda: self.ask("POST", f"job/{number}", json=dict(body), repeatable=True))
         ignored = [text for text in notices(answer) if text.startswith(IGNORED)]
         if ignored:
             raise InvalidRequest("; ".join(ignored), status=200, body=answer)
@@ -535,6 +528,21 @@ class SlurmService(SlurmLooking):
         except JobNotFound:
             return RetryResult(job_id=job_id, outcome=RetryOutcome.NOT_FOUND)
         return RetryResult(job_id=job_id, outcome=RetryOutcome.RETRIED, before=before.state, after=after.state)
+
+
+def _patiently(ask: Callable[[], Op[dict[str, Any]]]) -> Op[dict[str, Any]]:
+    """Ask again for a while where Slurm says that it can do it later, and has done nothing.
+
+    A job that is just starting takes no signal; and newer versions refuse a change of the partition every other time.
+    """
+    for pause in BUSY_PAUSES:
+        try:
+            return (yield from ask())
+        except ServiceUnavailable as error:
+            if error.code not in {str(BUSY), str(NOT_NOW)}:
+                raise
+        yield from sleep(pause)
+    return (yield from ask())
 
 
 def _result(

@@ -22,6 +22,7 @@ from hpcjobs.services.slurm_versions import Api
 
 NO_SUCH_JOB = 2017
 ENDED = 2021
+NOT_NOW = 2020
 BUSY = 11
 NO_CONTACT = 1800
 """The controller could not be reached: nothing was sent to it."""
@@ -36,6 +37,7 @@ _KINDS: Mapping[int, type[ServiceError]] = {
     ENDED: Conflict,
     2084: Conflict,
     BUSY: ServiceUnavailable,
+    NOT_NOW: ServiceUnavailable,
     **dict.fromkeys(range(1800, 1810), ServiceUnavailable),
 }
 
@@ -121,7 +123,7 @@ def refused(
     elif number is not None and number in _ADVICE:
         text = f"{text}; {_ADVICE[number]}"
     error = kind(text, status=response.status, code="" if number is None else str(number), body=body)
-    if number == NO_CONTACT:
+    if number in {NO_CONTACT, NOT_NOW}:
         error.may_have_acted = False
     return _dressed(error, response)
 

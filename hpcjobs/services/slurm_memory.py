@@ -85,7 +85,8 @@ class Memory:
             before = self._jobs.get(info.id)
             if before is not None and _another(before, comment, submitted, restarts):
                 return None
-            asked = before.asked if before is not None else None
+            # who asked one that was started again since meant the run before
+            asked = before.asked if before is not None and restarts <= before.restarts else None
             if asked is not None:
                 info = _asked(info, asked)
             bare = info.model_copy(update={"spec": None})

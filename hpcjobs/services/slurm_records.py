@@ -71,7 +71,8 @@ def info_of(record: Mapping[str, Any], *, job_id: str | None = None) -> JobInfo:
         priority=-(nice or 0),
         tags=note.tags,
         meta=note.meta,
-        cancel_requested=not state.terminal and ("CANCELLED" in words or bool(note.reason)),
+        # an old version hides that it was cancelled while it is being stopped; a job that runs again keeps its comment
+        cancel_requested=state is JobState.ARCHIVING and ("CANCELLED" in words or bool(note.reason)),
         cancel_reason=note.reason or None,
         reason=reason,
         exit_code=code,
