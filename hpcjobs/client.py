@@ -794,6 +794,11 @@ class Client(_Client[Session]):
 
         Raises:
             HpcjobsError: Whatever the operation raises.
+
+        Example:
+            >>> from hpcjobs import Client
+            >>> with Client("slurm+http://head:6820", folder="/scratch/me") as client:  # doctest: +SKIP
+            ...     client.run(client.service.hold("17"))
         """
         return self._session.run(op)
 
@@ -1614,6 +1619,11 @@ class AsyncClient(_Client[AsyncSession]):
 
         Raises:
             HpcjobsError: Whatever the operation raises.
+
+        Example:
+            >>> from hpcjobs import AsyncClient
+            >>> async with AsyncClient("slurm+http://head:6820", folder="/scratch/me") as client:  # doctest: +SKIP
+            ...     await client.run(client.service.hold("17"))
         """
         return await self._session.run(op)
 

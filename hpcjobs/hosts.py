@@ -1,4 +1,4 @@
-"""Which hosts are this machine itself."""
+"""Which hosts are this machine itself, and who is at it."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def local_user() -> str:
+    """Who runs this program; empty in a container whose user has no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""

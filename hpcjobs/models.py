@@ -304,6 +304,11 @@ class FunctionMark(_Asked):
     """The file in the job's folder that has the result."""
 
 
+def _zoned(value: dt.datetime | None) -> dt.datetime | None:
+    """A time without a zone is local time, as it is to whoever typed it."""
+    return value.astimezone() if value is not None and value.tzinfo is None else value
+
+
 class JobSpec(_Asked):
     """What is asked of a service: one piece of work, which is either a command or a named task.
 
@@ -415,7 +420,7 @@ class JobSpec(_Asked):
     @field_validator("start_at")
     @classmethod
     def _with_a_zone(cls, value: dt.datetime | None) -> dt.datetime | None:
-        return value.astimezone() if value is not None and value.tzinfo is None else value
+        return _zoned(value)
 
     @model_validator(mode="after")
     def _one_start(self) -> JobSpec:
@@ -689,6 +694,7 @@ class JobFilter(_Asked):
     array: str | None = None
     """The id of an array: its jobs."""
     created_after: dt.datetime | None = None
+    """A time without a zone is local time."""
     created_before: dt.datetime | None = None
 
     @property
@@ -732,6 +738,11 @@ class JobFilter(_Asked):
         if isinstance(value, str):
             return [value]
         return list(value) if isinstance(value, Iterable) else value
+
+    @field_validator("created_after", "created_before")
+    @classmethod
+    def _with_a_zone(cls, value: dt.datetime | None) -> dt.datetime | None:
+        return _zoned(value)
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobFilter:

@@ -25,7 +25,8 @@ from hpcjobs.errors import (
 )
 from hpcjobs.logs import follow_log, read_log
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, problems_of
-from hpcjobs.protocol import Op, T, each, emit, run, sleep
+from hpcjobs.protocol import Op, T, each, emit, run
+from hpcjobs.services.repeating import until_found
 
 if TYPE_CHECKING:
     import os
@@ -237,19 +238,14 @@ def _surely(request: Op[T], key: str) -> Op[T]:
 def _adopt(service: Service, spec: JobSpec, key: str, error: TransportError | ServiceError) -> Op[JobInfo]:
     """The answer was lost for good: the job that bears the key is ours, and if there is none, nobody knows."""
     if not service.capabilities.idempotent_submit:
-        left = service.capabilities.find_within
-        pause = max(1.0, service.capabilities.min_poll)
-        while True:  # it may be accepted at this very moment
-            try:
-                found = yield from service.find_submitted(spec, key)
-            except (TransportError, ServiceError, Unsupported):
-                found = None
-            if found is not None:
-                return found
-            if left <= 0:
-                break
-            yield from sleep(min(pause, left))
-            left, pause = left - pause, 2 * pause
+        found = yield from until_found(  # it may be accepted at this very moment
+            lambda: service.find_submitted(spec, key),
+            within=service.capabilities.find_within,
+            passing=(TransportError, ServiceError, Unsupported),
+            pause=max(1.0, service.capabilities.min_poll),
+        )
+        if found is not None:
+            return found
     raise SubmissionUnknown(key, str(error)) from error
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+MARK = "hpcjobs:"
+"""How what is ours begins in the comment of a job: the client's notes, or the server's name for an attempt."""
+
 ENDED: Mapping[str, str] = MappingProxyType(
     {
         "TIMEOUT": "it ran longer than its time limit",

@@ -315,13 +315,23 @@ def shared_client(shared_service: Service, token: str) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def slurm(long_lived: set[str]) -> Iterator[slurm_cluster.SlurmCluster]:
-    """A real Slurm of one node for the whole session; what a test submits, it names or ends itself."""
+def start_slurm(long_lived: set[str]) -> Callable[..., contextlib.AbstractContextManager[slurm_cluster.SlurmCluster]]:
+    """Makes real Slurms of one node, each set as a test file wants it (``min_job_age=5``), to be used by ``with``."""
     if why := slurm_cluster.missing():
         pytest.skip(f"no Slurm here: {why}")
-    folder = Path(tempfile.mkdtemp(prefix="hj-slurm-"))
-    long_lived.add(str(folder))
-    with slurm_cluster.running(folder) as cluster:
+
+    def start(**options: Any) -> contextlib.AbstractContextManager[slurm_cluster.SlurmCluster]:
+        folder = Path(tempfile.mkdtemp(prefix="hj-slurm-"))
+        long_lived.add(str(folder))
+        return slurm_cluster.running(folder, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def slurm(start_slurm: Callable[..., Any]) -> Iterator[slurm_cluster.SlurmCluster]:
+    """A real Slurm for the whole session; what a test submits, it names or ends itself."""
+    with start_slurm() as cluster:
         yield cluster
 
 

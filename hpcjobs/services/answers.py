@@ -63,7 +63,7 @@ def parse(model: type[M], response: Response, *, method: str, url: str) -> M:
 
 def error_of(response: Response, *, method: str, url: str) -> ServiceError:
     """The typed error for an answer that is not what was asked for."""
-    problem = _problem(response)
+    problem = json_of(response)
     error: ServiceError
     if problem is None:
         error = _without_words(response, method=method, url=url)
@@ -96,8 +96,8 @@ def unexpected(response: Response, *, method: str, url: str, why: str = "") -> U
     return UnexpectedAnswer(_describe(response, method, url, why), status=response.status)
 
 
-def _problem(response: Response) -> dict[str, Any] | None:
-    """The body of an error, where it is structured."""
+def json_of(response: Response) -> dict[str, Any] | None:
+    """The body of an answer, where that is an object in JSON, and says so."""
     if "json" not in response.headers.get("content-type", ""):
         return None
     try:

@@ -29,7 +29,7 @@ from hpcjobs.models import (
     TokenInfo,
     TokenOrder,
 )
-from hpcjobs.protocol import Body, Op, Request, Response, each
+from hpcjobs.protocol import Body, Op, Request, Response, call, each
 from hpcjobs.services.answers import error_of
 
 if TYPE_CHECKING:
@@ -229,13 +229,17 @@ class Service(abc.ABC):
         """The ids of the jobs that ``filter`` means; where it names no state, in these ones."""
         return self.ids_of(filter if filter.state else filter.model_copy(update={"state": sorted(states)}))
 
+    def acted_on(self, info: JobInfo) -> bool:
+        """Whether a job that conditions mean is acted on, where all such jobs are to be cancelled or changed."""
+        return True
+
     def ids_of(self, wanted: JobFilter) -> Op[list[str]]:
-        """The ids of all jobs that a filter means, page by page."""
+        """The ids of all jobs that a filter means and that may be acted on, page by page."""
         ids: list[str] = []
         cursor: str | None = None
         while True:
             page = yield from self.page(wanted, limit=1000, cursor=cursor)
-            ids += [info.id for info in page.items]
+            ids += [info.id for info in page.items if self.acted_on(info)]
             if page.next is None or page.next == cursor:
                 return ids
             cursor = page.next
@@ -345,6 +349,17 @@ class Service(abc.ABC):
     def events_request(self, after: str | None) -> Request:
         """The request that opens the stream of changes, from the cursor ``after`` or from now."""
         raise self._cannot("stream changes", "ask for the state again")
+
+    def sent(self, request: Request) -> Op[Response]:
+        """The answer to a request, where it is a good one.
+
+        Raises:
+            ServiceError: The service refuses it.
+        """
+        response = yield from call(request)
+        if not response.ok:
+            raise self.error_of(request, response)
+        return response
 
     def error_of(self, request: Request, response: Response) -> ServiceError:
         """The typed error for an answer that is not what was asked for."""

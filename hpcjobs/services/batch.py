@@ -38,13 +38,12 @@ from hpcjobs.models import (
     JobQueryAnswer,
     JobSpec,
 )
-from hpcjobs.protocol import Op, Request, Response, call, each, sleep
+from hpcjobs.protocol import Op, Request, Response, each, sleep
 from hpcjobs.services.answers import unexpected
 from hpcjobs.services.base import LogChunk, Service
 from hpcjobs.services.batch_errors import batch_error
-from hpcjobs.services.batch_lists import age, alive, array_cursor, is_meant, of_all
+from hpcjobs.services.batch_lists import age, alive, array_cursor, meant, of_all
 from hpcjobs.services.batch_logs import Logs, Place
-from hpcjobs.services.batch_memory import Memory
 from hpcjobs.services.batch_records import (
     array_of,
     info_of,
@@ -57,6 +56,8 @@ from hpcjobs.services.batch_requests import Defaults, request_again, request_of
 from hpcjobs.services.batch_sign import Account, AwsAuth
 from hpcjobs.services.batch_stops import STOP, Stopping, chunks, outcome
 from hpcjobs.services.batch_tags import SUM_TAG, is_ours, prefix_of
+from hpcjobs.services.remembering import Remembered
+from hpcjobs.services.repeating import patiently, until_found
 
 LOOK = 100
 """Most jobs that are looked at in one request."""
@@ -85,8 +86,7 @@ class BatchService(Service):
     Who asks is settled as by every other program for AWS: environment, profiles, single sign-on, roles.
 
     Args:
-        url: ``batch://REGION/QUEUE``; with ``default`` in place of the region, that of the AWS configuration. Options
-            may follow as ``?job_definition=fit``.
+        url: ``batch://REGION/QUEUE``; with ``default`` in place of the region, that of the AWS configuration.
         token: Not for AWS.
         region: The region, where the address does not say it.
         profile: A profile of the AWS configuration; None for the usual.
@@ -160,9 +160,9 @@ class BatchService(Service):
         self._log_group = log_group or LOG_GROUP
         self._logs = Logs(self._events)
         self._stopping = Stopping(self.ask, self.spelled)
-        self._new: Memory[tuple[float, JobInfo]] = Memory()
-        self._asked: Memory[tuple[str, bool]] = Memory()
-        self._items: Memory[Sequence[Any]] = Memory(100)
+        self._new: Remembered[tuple[float, JobInfo]] = Remembered()
+        self._asked: Remembered[tuple[str, bool]] = Remembered()
+        self._items: Remembered[Sequence[Any]] = Remembered(100)
         self._clock = time.monotonic
 
     # Looking
@@ -218,7 +218,7 @@ class BatchService(Service):
         else:
             some, following = yield from of_all(self.ask, queue, filter, limit, cursor)
         infos = yield from self._whole(some)
-        return JobPage(items=[info for info in infos if is_meant(filter, info)], next=following)
+        return JobPage(items=[info for info in infos if meant(filter).matches(info)], next=following)
 
     def _whole(self, jobs: Sequence[Mapping[str, Any]]) -> Op[list[JobInfo]]:
         """What is known of jobs of a list; a list has no tags, and of older endpoints no flags."""
@@ -284,18 +284,14 @@ class BatchService(Service):
         except (TransportError, ServiceError) as error:
             if not error.may_have_acted:
                 raise
-            left, pause = self.capabilities.find_within, 1.0
-            while True:
-                try:
-                    found = yield from self._find(body["jobQueue"], key)
-                except (TransportError, ServiceError):
-                    found = None
-                if found is not None:
-                    return found
-                if left <= 0:
-                    raise
-                yield from sleep(min(pause, left))
-                left, pause = left - pause, 2 * pause
+            found = yield from until_found(
+                lambda: self._find(body["jobQueue"], key),
+                within=self.capabilities.find_within,
+                passing=(TransportError, ServiceError),
+            )
+            if found is None:
+                raise
+            return found
 
     # Arrays
 
@@ -349,7 +345,7 @@ class BatchService(Service):
         start = 0 if cursor is None else array_cursor(cursor)
         answer = yield from self.get_many(ids[start : start + limit])
         end = start + limit
-        items = [info for info in answer.items if is_meant(wanted, info)]
+        items = [info for info in answer.items if meant(wanted).matches(info)]
         return JobPage(items=items, next=f"array/{end}" if end < len(ids) else None)
 
     # Acting
@@ -431,17 +427,9 @@ class BatchService(Service):
             job_id=job_id, outcome=RetryOutcome.RETRIED, before=before.state, after=new.state, new_id=new.id
         )
 
-    def _listed(self, filter: JobFilter, states: frozenset[JobState]) -> Op[list[str]]:  # noqa: A002 - its name
-        """The ids of the jobs that ``filter`` means; of a queue's, those that were submitted with this library."""
-        wanted = filter if filter.state else filter.model_copy(update={"state": sorted(states)})
-        ids: list[str] = []
-        cursor: str | None = None
-        while True:
-            page = yield from self.page(wanted, limit=1000, cursor=cursor)
-            ids += [info.id for info in page.items if filter.array is not None or is_ours(info.spec or {})]
-            if page.next is None or page.next == cursor:
-                return ids
-            cursor = page.next
+    def acted_on(self, info: JobInfo) -> bool:
+        """Whether a job that conditions mean is acted on: in a queue, those that were submitted with this library."""
+        return info.array_id is not None or is_ours(info.spec or {})
 
     # Logs
 
@@ -509,18 +497,12 @@ class BatchService(Service):
 
     def _asked_for(self, request: Request) -> Op[dict[str, Any]]:
         """Send a request, and once more where it failed inside AWS and may be repeated."""
-        pauses = iter(FAILED_PAUSES if request.repeatable else ())
-        while True:
-            response = yield from call(request)
-            if response.ok:
-                break
-            error = self.error_of(request, response)
+        response = yield from patiently(
+            lambda: self.sent(request),
+            FAILED_PAUSES if request.repeatable else (),
             # what is not among these was tried again already
-            passes = isinstance(error, (ServiceUnavailable, RateLimited)) and response.status in {400, 500}
-            pause = next(pauses, None) if passes else None
-            if pause is None:
-                raise error
-            yield from sleep(pause)
+            lambda error: isinstance(error, (ServiceUnavailable, RateLimited)) and error.status in {400, 500},
+        )
         if not response.content.strip():
             return {}
         try:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpcjobs.errors import InvalidSpec
-from hpcjobs.models import JobFilter, JobInfo
+from hpcjobs.models import JobFilter
 from hpcjobs.protocol import Op
 from hpcjobs.services.batch_records import last_part
 
@@ -81,23 +80,13 @@ def of_all(ask: Ask, queue: str, wanted: JobFilter, limit: int, cursor: str | No
     return jobs, f"any/{token}" if token else None
 
 
-def is_meant(wanted: JobFilter, info: JobInfo) -> bool:
-    """Whether a filter means a job: AWS looks at one condition, and at none that is ours."""
-    if wanted.state and info.state not in wanted.state:
-        return False
-    if not set(wanted.tag) <= set(info.tags):
-        return False
-    if wanted.name is not None:
-        pattern = ".*".join(map(re.escape, wanted.name.split("*")))
-        if not re.fullmatch(pattern, info.name or "", re.DOTALL):
-            return False
-    if wanted.queue is not None and info.queue not in {None, wanted.queue, last_part(wanted.queue)}:
-        return False
-    created = None if info.created_at is None else info.created_at.timestamp() * 1000
-    after, before = wanted.created_after, wanted.created_before
-    return created is None or (
-        (after is None or created >= _stamp(after)) and (before is None or created < _stamp(before))
-    )
+def meant(wanted: JobFilter) -> JobFilter:
+    """The conditions as a job answers to them: a queue, and an array, may be named by their ARN.
+
+    AWS looks at one condition, and at none that is ours.
+    """
+    names = {name: last_part(value) for name in ("queue", "array") if (value := getattr(wanted, name)) is not None}
+    return wanted.model_copy(update=names)
 
 
 def age(job: Mapping[str, Any]) -> tuple[int, str]:

@@ -16,11 +16,11 @@ any other, with a flag that can still act  its state, and that it was asked to s
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcjobs.arrays import ArrayInfo
+from hpcjobs.hosts import local_user
 from hpcjobs.lifecycle import BATCH_WORDS, JobState, to_state
 from hpcjobs.models import MAX_REASON, JobInfo, Progress
 from hpcjobs.services.batch_tags import OWNER_TAG, meta_of, name_of, tags_of
@@ -156,10 +156,8 @@ def sent_reason(reason: str | None) -> str:
         'hpcjobs: wrong damping'
     """
     if reason is None or not reason.strip():
-        try:
-            return f"{NO_REASON} by {getpass.getuser()}"[:MAX_REASON]
-        except (OSError, KeyError, ImportError):  # a container without names
-            return NO_REASON
+        user = local_user()
+        return f"{NO_REASON} by {user}"[:MAX_REASON] if user else NO_REASON
     marked = MARK + reason
     return marked if len(marked) <= MAX_REASON else reason
 

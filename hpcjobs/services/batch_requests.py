@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
 import re
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcjobs.errors import InvalidSpec, Unsupported
+from hpcjobs.hosts import local_user
 from hpcjobs.models import JobSpec, StderrMode, When
 from hpcjobs.services.batch_arrays import array_command, command_of_one
 from hpcjobs.services.batch_records import is_array, member_of
@@ -297,7 +297,4 @@ def _text(value: Any) -> str:
 
 
 def _user() -> str | None:
-    try:
-        return re.sub(r"[^\w.@-]", "_", getpass.getuser()) or None
-    except (OSError, KeyError, ImportError):  # a container without names
-        return None
+    return re.sub(r"[^\w.@-]", "_", local_user()) or None

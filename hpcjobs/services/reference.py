@@ -375,9 +375,7 @@ class ReferenceService(Service):
     def send_input(self, sha256: str, body: Body) -> Op[None]:
         """Send the bytes of an input file; the server checks them against ``sha256``."""
         request = Request("PUT", f"/v1/blobs/{sha256}", headers={"Content-Type": "application/octet-stream"}, body=body)
-        response = yield from call(request)
-        if not response.ok:
-            raise self.error_of(request, response)
+        yield from self.sent(request)
 
     def input_offset(self, sha256: str) -> Op[InputOffset]:
         """How much of an input has arrived."""
@@ -412,9 +410,7 @@ class ReferenceService(Service):
             repeatable=False,
             timeout=_until_summed(total) if last else None,
         )
-        response = yield from call(request)
-        if not response.ok:
-            raise self.error_of(request, response)
+        yield from self.sent(request)
 
     def info(self) -> Op[ServiceInfo]:
         """What the server says of itself and of who asks."""

@@ -20,13 +20,13 @@ from hpcjobs.errors import (
     JobNotFound,
     PermissionDenied,
     ServiceError,
-    ServiceUnavailable,
     TransportError,
 )
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import CancelOutcome, CancelResult, Capabilities, JobInfo, JobSpec
-from hpcjobs.protocol import Op, each, sleep
+from hpcjobs.protocol import Op, each
 from hpcjobs.services import slurm_comment
+from hpcjobs.services.repeating import patiently, until_found
 from hpcjobs.services.slurm_answers import BUSY, ENDED, NO_SUCH_JOB, NOT_NOW, notices
 from hpcjobs.services.slurm_looking import CHUNK, SlurmLooking, parts_of
 from hpcjobs.services.slurm_records import num
@@ -82,31 +82,6 @@ class SlurmService(SlurmLooking):
         find_within=20.0,
         min_poll=1.0,
     )
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | Callable[[], str] | None = None,
-        username: str | None = None,
-        api: int | str | None = None,
-        folder: str | None = None,
-        account: str | None = None,
-        partition: str | None = None,
-        qos: str | None = None,
-        min_poll: float | str | None = None,
-    ) -> None:
-        super().__init__(
-            url,
-            token=token,
-            username=username,
-            api=api,
-            folder=folder,
-            account=account,
-            partition=partition,
-            qos=qos,
-            min_poll=min_poll,
-        )
 
     # Submitting
 
@@ -168,16 +143,9 @@ class SlurmService(SlurmLooking):
 
     def _adopted(self, order: ArrayOrder, key: str) -> Op[str | None]:
         """Look an array up whose answer was lost, for as long as it may take to appear."""
-        left, pause = self.capabilities.find_within, 1.0
-        while True:
-            try:
-                number = yield from self._array_of_key(order, key)
-            except PASSING:
-                number = None
-            if number is not None or left <= 0:
-                return number
-            yield from sleep(min(pause, left))
-            left, pause = left - pause, 2 * pause
+        return until_found(
+            lambda: self._array_of_key(order, key), within=self.capabilities.find_within, passing=PASSING
+        )
 
     def asked_for(self, info: JobInfo, spec: JobSpec, key: str) -> bool:  # noqa: ARG002
         """Whether a job that was found by ``key`` is the one that ``spec`` asks for."""
@@ -357,7 +325,7 @@ class SlurmService(SlurmLooking):
         """
         params = [("signal", signal)] if signal else []
         # a signal that is sent twice is two signals
-        body = yield from _patiently(
+        body = yield from _when_it_can(
             lambda: self.ask("DELETE", f"job/{job_id}", params=params, repeatable=signal is None)
         )
         for item in body.get("status") or ():
@@ -494,7 +462,7 @@ class SlurmService(SlurmLooking):
         number, index = parts_of(job_id)
         if index is not None:
             raise Conflict(f"Slurm changes the tasks of an array together: change {number}", status=409)
-        answer = yield from _patiently(lambda: self.ask("POST", f"job/{number}", json=dict(body), repeatable=True))
+        answer = yield from _when_it_can(lambda: self.ask("POST", f"job/{number}", json=dict(body), repeatable=True))
         ignored = [text for text in notices(answer) if text.startswith(IGNORED)]
         if ignored:
             raise InvalidRequest("; ".join(ignored), status=200, body=answer)
@@ -530,19 +498,12 @@ class SlurmService(SlurmLooking):
         return RetryResult(job_id=job_id, outcome=RetryOutcome.RETRIED, before=before.state, after=after.state)
 
 
-def _patiently(ask: Callable[[], Op[dict[str, Any]]]) -> Op[dict[str, Any]]:
+def _when_it_can(ask: Callable[[], Op[dict[str, Any]]]) -> Op[dict[str, Any]]:
     """Ask again for a while where Slurm says that it can do it later, and has done nothing.
 
     A job that is just starting takes no signal; and newer versions refuse a change of the partition every other time.
     """
-    for pause in BUSY_PAUSES:
-        try:
-            return (yield from ask())
-        except ServiceUnavailable as error:
-            if error.code not in {str(BUSY), str(NOT_NOW)}:
-                raise
-        yield from sleep(pause)
-    return (yield from ask())
+    return patiently(ask, BUSY_PAUSES, lambda error: error.code in {str(BUSY), str(NOT_NOW)})
 
 
 def _result(

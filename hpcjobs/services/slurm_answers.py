@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from hpcjobs.errors import (
 )
 from hpcjobs.protocol import Response, retry_after
 from hpcjobs.services.answers import error_of as described
-from hpcjobs.services.answers import kind_of
+from hpcjobs.services.answers import json_of, kind_of
 from hpcjobs.services.slurm_versions import Api
 
 NO_SUCH_JOB = 2017
@@ -53,17 +52,6 @@ _ADVICE = {
     2123: "only operators raise a job above others; give priority= zero or less",
 }
 """What to do about errors that are a user's to mend."""
-
-
-def json_of(response: Response) -> dict[str, Any] | None:
-    """The body, where it is an object; slurmrestd answers some errors by plain text."""
-    if "json" not in response.headers.get("content-type", ""):
-        return None
-    try:
-        body = json.loads(response.content)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
 
 
 def complaints(body: Mapping[str, Any]) -> list[tuple[int | None, str]]:

@@ -9,8 +9,7 @@ import dataclasses
 import json
 from typing import Any
 
-MARK = "hpcjobs:"
-"""Begins our part of a comment."""
+from hpcjobs.slurm_data import MARK
 
 LONGEST = 1024
 """Bytes: longer comments are refused."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 
 from hpcjobs.errors import ConfigError
+from hpcjobs.hosts import local_user
 from hpcjobs.services.slurm_answers import QUICK
 from hpcjobs.services.tokens import Getting, JwtAuth, claims
 
@@ -107,16 +108,6 @@ def bare(told: str) -> str:
         'e30.e30.c2ln'
     """
     return told.strip().removeprefix("export ").removeprefix(f"{VARIABLE}=").strip("'\"")
-
-
-def local_user() -> str:
-    """Who runs this program."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container whose user has no name
-        return ""
 
 
 def _named(token: str | None) -> str | None:

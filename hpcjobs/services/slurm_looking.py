@@ -12,9 +12,10 @@ from hpcjobs.errors import JobNotFound, NotFound
 from hpcjobs.models import JobFilter, JobInfo, JobPage, JobQueryAnswer, OutputFile
 from hpcjobs.protocol import Op, Request, call
 from hpcjobs.services import slurm_arrays, slurm_comment
+from hpcjobs.services.answers import json_of
 from hpcjobs.services.base import LogChunk
-from hpcjobs.services.slurm_answers import NO_SUCH_JOB, complaints, json_of
-from hpcjobs.services.slurm_memory import Listing, Memory, cursor_of
+from hpcjobs.services.slurm_answers import NO_SUCH_JOB, complaints
+from hpcjobs.services.slurm_memory import Listing, cursor_of
 from hpcjobs.services.slurm_records import (
     JOB_ID,
     array_of,
@@ -46,11 +47,6 @@ STALE = 60.0
 
 class SlurmLooking(SlurmRest):
     """Looks at jobs; remembers what it saw, because Slurm does not for long."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._memory = Memory()
-        self._listing: Listing | None = None
 
     def get(self, job_id: str) -> Op[JobInfo]:
         """Look at a job; an array is one, too, whose state is that of all its tasks.

@@ -8,17 +8,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo
 from hpcjobs.services import slurm_comment
+from hpcjobs.services.remembering import REMEMBERED, Remembered
 from hpcjobs.services.slurm_records import num, words_of
-
-REMEMBERED = 10_000
-"""Most jobs that are remembered."""
 
 
 @dataclasses.dataclass
@@ -47,13 +44,14 @@ class Memory:
 
     Args:
         clock: Seconds that only grow.
+        most: Of how many jobs.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = REMEMBERED) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._jobs: OrderedDict[str, Known] = OrderedDict()
-        self._keys: OrderedDict[str, str] = OrderedDict()
+        self._jobs: Remembered[Known] = Remembered(most)
+        self._keys: Remembered[str] = Remembered(most)
 
     def known(self, job_id: str) -> Known | None:
         """What is remembered of a job."""
@@ -70,8 +68,7 @@ class Memory:
 
     def of_array(self, array_id: str) -> list[JobInfo]:
         """What is remembered of the tasks of an array."""
-        with self._lock:
-            return [known.info for known in self._jobs.values() if known.info.array_id == array_id]
+        return [known.info for known in self._jobs.values() if known.info.array_id == array_id]
 
     def learn(self, info: JobInfo, record: Mapping[str, Any]) -> JobInfo | None:
         """Take note of a look at a job.
@@ -91,7 +88,7 @@ class Memory:
                 info = _asked(info, asked)
             bare = info.model_copy(update={"spec": None})
             known = Known(bare, comment, submitted, restarts, self._clock(), asked)
-            self._put(self._jobs, info.id, known)
+            self._jobs.put(info.id, known)
         return info
 
     def ended(self, info: JobInfo) -> None:
@@ -99,28 +96,21 @@ class Memory:
         with self._lock:
             before = self._jobs.get(info.id)
             known = dataclasses.replace(before, info=info) if before is not None else Known(info)
-            self._put(self._jobs, info.id, known)
+            self._jobs.put(info.id, known)
 
     def ask(self, job_id: str, reason: str | None) -> None:
         """Take note that a job was asked to stop by us."""
         with self._lock:
-            if job_id in self._jobs:
-                self._jobs[job_id].asked = reason or ""
+            if (known := self._jobs.get(job_id)) is not None:
+                known.asked = reason or ""
 
     def bind(self, key: str, job_id: str) -> None:
         """Take note of the job that a submission key made."""
-        with self._lock:
-            self._put(self._keys, key, job_id)
+        self._keys.put(key, job_id)
 
     def by_key(self, key: str) -> str | None:
         """The job that a submission key made, where this client submitted it."""
         return self._keys.get(key)
-
-    def _put(self, where: OrderedDict[str, Any], name: str, value: Any) -> None:
-        where[name] = value
-        where.move_to_end(name)
-        while len(where) > REMEMBERED:
-            where.popitem(last=False)
 
 
 def _asked(info: JobInfo, reason: str) -> JobInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import time
@@ -11,11 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hpcjobs.errors import AuthenticationError, ConfigError, ServiceError, UnexpectedAnswer
-from hpcjobs.protocol import Op, Request, Response, call, sleep
-from hpcjobs.services.answers import unexpected
+from hpcjobs.hosts import local_user
+from hpcjobs.protocol import Op, Request, Response, call
+from hpcjobs.services.answers import json_of, unexpected
 from hpcjobs.services.base import Service
-from hpcjobs.services.slurm_answers import complaints, json_of, refused
-from hpcjobs.services.slurm_login import SlurmAuth, local_user
+from hpcjobs.services.repeating import patiently
+from hpcjobs.services.slurm_answers import complaints, refused
+from hpcjobs.services.slurm_login import SlurmAuth
+from hpcjobs.services.slurm_memory import Listing, Memory
 from hpcjobs.services.slurm_requests import Defaults
 from hpcjobs.services.slurm_versions import KNOWN, NEWEST, OLDEST, TOO_OLD, Api, fixed
 
@@ -61,6 +65,8 @@ class SlurmRest(Service):
         if folder is None and self.socket is not None:
             folder = os.getcwd()  # noqa: PTH109 - as text
         self._said = {"folder": folder, "account": account, "partition": partition, "qos": qos}
+        self._memory = Memory()
+        self._listing: Listing | None = None
         self._accounting: bool | None = None
         self._fixed = fixed(api)
         self._api: Api | None = None
@@ -146,10 +152,22 @@ class SlurmRest(Service):
             ServiceError: What it refuses, typed.
             UnexpectedAnswer: That is no answer of slurmrestd.
         """
-        pauses = list(FAILED_PAUSES)
+        return patiently(
+            lambda: self._ask(Request(method, path, params=params, json=json, repeatable=repeatable), strict=strict),
+            FAILED_PAUSES if method == "GET" else (),
+            self._may_pass,
+        )
+
+    def _may_pass(self, error: ServiceError) -> bool:
+        """Whether an error is one by which an old version says that a token is dead, and anything else as well."""
+        dead = self._api.answers_for_a_dead_token if self._api is not None else ()
+        return isinstance(error, AuthenticationError) and not self._ended and error.code in map(str, dead)
+
+    def _ask(self, asked: Request, *, strict: bool) -> Op[dict[str, Any]]:
+        """Ask once, of the version that is served; ``asked.path`` is the one below it."""
         while True:
             api = yield from self.served()
-            request = Request(method, f"/slurm/{api}/{path}", params=params, json=json, repeatable=repeatable)
+            request = dataclasses.replace(asked, path=f"/slurm/{api}/{asked.path}")
             began = time.monotonic()
             response = yield from call(request)
             took = time.monotonic() - began
@@ -165,12 +183,7 @@ class SlurmRest(Service):
             if response.ok and body is not None and not (strict and complaints(body)):
                 self._note(body)
                 return body
-            error = self._refused(request, response, took)
-            doubtful = error.code.lstrip("-").isdigit() and int(error.code) in api.answers_for_a_dead_token
-            if method == "GET" and isinstance(error, AuthenticationError) and doubtful and pauses and not self._ended:
-                yield from sleep(pauses.pop(0))
-                continue
-            raise error
+            raise self._refused(request, response, took)
 
     def error_of(self, request: Request, response: Response) -> ServiceError:
         """The typed error for an answer: by its number, then by its status."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -44,10 +43,12 @@ from hpcjobs.models import (
     JobSpec,
     OutputFile,
 )
-from hpcjobs.protocol import Op, Request, Response, call, each, retry_after, sleep
+from hpcjobs.protocol import Op, Request, Response, call, each, retry_after
 from hpcjobs.records import History
 from hpcjobs.services.answers import error_of, kind_of, unexpected
 from hpcjobs.services.base import FileChunk, LogChunk, Service
+from hpcjobs.services.remembering import Remembered
+from hpcjobs.services.repeating import patiently
 from hpcjobs.services.tapis_login import FOREIGN_JOB, TapisAuth
 from hpcjobs.services.tapis_records import KEY_TAG, SUM_TAG, history_of, info_of, log_name, time_of
 from hpcjobs.services.tapis_requests import conditions, key_tag, request_of, sum_tag
@@ -61,9 +62,6 @@ PAGE = 1000
 
 LOOK = 50
 """Most jobs that are looked at in one request: their ids are in the address."""
-
-REMEMBERED = 10_000
-"""Most jobs of which it is remembered that they were asked to stop: Tapis does not tell."""
 
 FAILED_PAUSES = (1.0, 3.0)
 """Seconds before a look that failed with status 500 is repeated."""
@@ -128,7 +126,7 @@ class TapisService(Service):
             refresh_token=refresh_token,
             login=login,
         )
-        self._asked: OrderedDict[str, str | None] = OrderedDict()
+        self._asked: Remembered[tuple[str | None]] = Remembered()
 
     # Looking
 
@@ -223,9 +221,7 @@ class TapisService(Service):
         except Conflict:  # it has ended: how, is asked
             state = (yield from self.get(job_id)).state
             return CancelResult(outcome=CancelOutcome.ALREADY_TERMINAL, before=state, after=state, **told)
-        self._asked[job_id] = reason
-        if len(self._asked) > REMEMBERED:
-            self._asked.popitem(last=False)
+        self._asked.put(job_id, (reason,))
         return CancelResult(outcome=CancelOutcome.CANCEL_REQUESTED, **told)
 
     def retry(self, ids: Sequence[str]) -> Op[list[RetryResult]]:
@@ -411,16 +407,11 @@ class TapisService(Service):
 
     def _envelope(self, request: Request) -> Op[dict[str, Any]]:
         """Send a request, and once more where a look failed with 500 and not because there is no such job."""
-        pauses = iter(FAILED_PAUSES if request.method == "GET" else ())
-        while True:
-            response = yield from call(request)
-            if response.ok:
-                break
-            error = self.error_of(request, response)
-            pause = next(pauses, None) if response.status == 500 and isinstance(error, ServiceUnavailable) else None
-            if pause is None:
-                raise error
-            yield from sleep(pause)
+        response = yield from patiently(
+            lambda: self.sent(request),
+            FAILED_PAUSES if request.method == "GET" else (),
+            lambda error: error.status == 500 and isinstance(error, ServiceUnavailable),
+        )
         envelope = _json(response)
         if not isinstance(envelope, dict) or "result" not in envelope:
             raise unexpected(response, method=request.method, url=self.base_url + request.path, why="no result")
@@ -437,14 +428,16 @@ class TapisService(Service):
                 return items
 
     def _info(self, job: Mapping[str, Any]) -> JobInfo:
-        """What is known of a job: also that it was asked to stop, where we asked."""
+        """What is known of a job: also that it was asked to stop, where we asked: Tapis does not tell."""
         info = info_of(job)
-        if info.id not in self._asked:
+        asked = self._asked.get(info.id)
+        if asked is None:
             return info
+        [reason] = asked
         if info.terminal:
-            reason = self._asked.pop(info.id, None)
+            self._asked.forget(info.id)
             return info.model_copy(update={"cancel_reason": reason}) if info.state is JobState.CANCELLED else info
-        return info.model_copy(update={"cancel_requested": True, "cancel_reason": self._asked[info.id]})
+        return info.model_copy(update={"cancel_requested": True, "cancel_reason": reason})
 
     def _at(self, job_id: str) -> str:
         if not UUID.fullmatch(job_id):

@@ -72,7 +72,7 @@ class Worker:
                 "ear": self._ear(),
                 "life line": self._life_line(),
                 "sweeper": self._sweeper(),
-                "adoptions": self._adoptions(),
+                **({} if self.executor.cluster is None else {"adoptions": self._adoptions(self.executor.cluster)}),
                 "finishes": self.runner.send_finishes(),
                 "progress": self.runner.watch_progress(),
             }.items()
@@ -187,12 +187,11 @@ class Worker:
                 self.runner.ping()
             await asyncio.sleep(self.settings.beat)
 
-    async def _adoptions(self) -> None:
+    async def _adoptions(self, cluster: str) -> None:
         """Go on with what a cluster has and no worker watches any more."""
-        cluster = self.executor.cluster
         await self._known.wait()
         while True:
-            if cluster is not None and not self.runner.closing.is_set():
+            if not self.runner.closing.is_set():
                 with contextlib.suppress(psycopg.Error):
                     beside = await self.store.colleagues(self.id, cluster, self._host)
                     claims = await self.store.adopt(

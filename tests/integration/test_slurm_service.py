@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from hpcjobs import (
     Unsupported,
 )
 from hpcjobs.models import CancelOutcome, JobInfo
-from tests import slurm_cluster
 from tests.conformance import colours
 from tests.conformance.proxy import Proxy
 from tests.running import until
@@ -69,13 +67,9 @@ def name() -> str:
 
 
 @pytest.fixture(scope="module")
-def forgetful(long_lived: set[str]) -> Iterator[SlurmCluster]:
+def forgetful(start_slurm: Callable[..., Any]) -> Iterator[SlurmCluster]:
     """A cluster of its own, whose controller forgets soon and may be stopped."""
-    if why := slurm_cluster.missing():
-        pytest.skip(f"no Slurm here: {why}")
-    folder = Path(tempfile.mkdtemp(prefix="hj-forgets-"))
-    long_lived.add(str(folder))
-    with slurm_cluster.running(folder, min_job_age=5) as cluster:
+    with start_slurm(min_job_age=5) as cluster:
         yield cluster
 
 

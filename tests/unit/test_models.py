@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import ACTIVE
-from hpcjobs.models import JobFilter, JobSpec, Resources
+from hpcjobs.models import JobFilter, JobInfo, JobSpec, Resources
 
 
 @pytest.mark.parametrize("more", [{}, {"cores": 2}], ids=["alone", "beside flat ones"])
@@ -33,3 +35,30 @@ def test_a_condition_that_is_none_is_a_problem_of_that_field(name, value):
 @pytest.mark.parametrize("asked", ["active", ["active"], ("active", "active")])
 def test_a_group_of_states_may_be_asked_for_alone_or_in_a_list(asked: object) -> None:
     assert set(JobFilter(state=asked).state) == ACTIVE
+
+
+def test_moments_without_a_zone_are_local_ones_wherever_jobs_are_looked_for() -> None:
+    """A filter that is applied here means the same jobs as one that a service applies."""
+    noon = dt.datetime(2026, 1, 2, 12)  # noqa: DTZ001 - that is the point
+    job = JobInfo(id="1", state="FINISHED", created_at=noon.astimezone(dt.timezone.utc))
+    minute = dt.timedelta(minutes=1)
+    assert JobFilter(created_after=noon - minute, created_before=noon + minute).matches(job)
+    assert not JobFilter(created_after=noon).matches(job)
+    assert not JobFilter(created_before=noon).matches(job)
+    assert not JobFilter(created_after=noon).matches(JobInfo(id="2", state="FINISHED"))
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "meant"),
+    [
+        ("fit-3", "fit-*", True),
+        ("fit-3", "fit", False),
+        ("a.b", "a?b", False),
+        ("a.b", "a.b", True),
+        ("axb", "a.b", False),
+        ("two\nlines", "two*", True),
+        (None, "*", True),
+    ],
+)
+def test_only_a_star_stands_for_anything_in_a_name(name: str | None, pattern: str, meant: bool) -> None:
+    assert JobFilter(name=pattern).matches(JobInfo(id="1", state="QUEUED", name=name)) is meant

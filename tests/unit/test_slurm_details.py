@@ -23,7 +23,6 @@ from hpcjobs.errors import ConfigError, InvalidSpec, JobNotFound, ServiceUnavail
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, JobSpec
 from hpcjobs.profiles import split_token
-from hpcjobs.services import slurm_memory
 from hpcjobs.services.slurm import SlurmService
 from hpcjobs.services.slurm_comment import LONGEST, Note, read, too_long
 from hpcjobs.services.slurm_login import SlurmAuth
@@ -255,9 +254,8 @@ def test_without_keys_a_number_is_told_by_when_it_was_submitted() -> None:
     assert memory.learn(info_of(other), other) is None
 
 
-def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm_memory, "REMEMBERED", 3)
-    memory = Memory()
+def test_what_is_remembered_has_a_bound() -> None:
+    memory = Memory(most=3)
     for number in range(10):
         one = record("COMPLETED", number=number)
         memory.learn(info_of(one), one)

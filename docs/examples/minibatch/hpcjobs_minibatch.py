@@ -10,7 +10,7 @@ from typing import Any
 from hpcjobs.errors import InvalidSpec, JobNotFound, NotFound, Unsupported
 from hpcjobs.lifecycle import JobState, to_state
 from hpcjobs.models import CancelOutcome, CancelResult, Capabilities, JobFilter, JobInfo, JobPage, JobSpec
-from hpcjobs.protocol import Op, Request, call, each
+from hpcjobs.protocol import Op, Request, each
 from hpcjobs.services.answers import unexpected
 from hpcjobs.services.base import LogChunk, Service
 
@@ -113,7 +113,7 @@ class MiniBatch(Service):
     ) -> Op[LogChunk]:
         """A piece of its output."""
         info = yield from self.get(job_id)
-        response = yield from call(Request("GET", f"{self._at(job_id)}/output"))
+        response = yield from self.sent(Request("GET", f"{self._at(job_id)}/output"))
         data = response.content[offset:][:length]
         return LogChunk(data, offset, len(response.content), info.state, info.attempt)
 
@@ -125,16 +125,16 @@ class MiniBatch(Service):
 
     # 7. Its answers in our words: errors typed, times with a zone, ids as text.
     def _ask(self, request: Request) -> Op[Any]:
-        response = yield from call(request)
-        if response.ok:
-            try:
-                return json.loads(response.content)
-            except ValueError:
-                raise unexpected(response, method=request.method, url=self.base_url + request.path) from None
-        error = self.error_of(request, response)
-        if isinstance(error, NotFound) and request.path.startswith("/tasks/"):
-            raise JobNotFound(f"there is no task {request.path.split('/')[2]}", status=404)
-        raise error
+        try:
+            response = yield from self.sent(request)
+        except NotFound:
+            if request.path.startswith("/tasks/"):
+                raise JobNotFound(f"there is no task {request.path.split('/')[2]}", status=404) from None
+            raise
+        try:
+            return json.loads(response.content)
+        except ValueError:
+            raise unexpected(response, method=request.method, url=self.base_url + request.path) from None
 
     def _info(self, task: Mapping[str, Any]) -> JobInfo:
         word, code = task["status"], task.get("code")

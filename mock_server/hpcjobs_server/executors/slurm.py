@@ -30,6 +30,7 @@ from typing import Any
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import Progress
+from hpcjobs.slurm_data import MARK
 from hpcjobs_server.apps import Apps
 from hpcjobs_server.executors import on_node
 from hpcjobs_server.executors.base import CannotRun, Ended, Move
@@ -37,7 +38,7 @@ from hpcjobs_server.executors.places import Place, job_environment
 from hpcjobs_server.executors.slurm_commands import SlurmAway, SlurmCommands, SlurmRefused
 from hpcjobs_server.executors.slurm_options import arguments
 from hpcjobs_server.executors.slurm_records import STATES, Row, verdict
-from hpcjobs_server.executors.slurm_watch import KEY, Watcher
+from hpcjobs_server.executors.slurm_watch import Watcher
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Claim
 
@@ -65,7 +66,7 @@ class SlurmExecution:
     def __init__(self, claim: Claim, executor: SlurmExecutor) -> None:
         self.place = Place(claim, executor.settings, executor.apps)
         self._executor, self._watcher = executor, executor.watcher
-        self.key = f"{KEY}{claim.job_id}:{claim.attempt}"
+        self.key = f"{MARK}{claim.job_id}:{claim.attempt}"
         self.job = claim.cluster_job
         self._row: Row | None = None
         self._told: Move | None = None

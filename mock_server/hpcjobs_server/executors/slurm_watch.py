@@ -8,15 +8,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from hpcjobs.slurm_data import MARK
 from hpcjobs_server.ending import ended
 from hpcjobs_server.executors.slurm_commands import SlurmAway
 from hpcjobs_server.executors.slurm_records import Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-KEY = "hpcjobs:"
-"""How the comments of our jobs begin."""
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +186,7 @@ def _unmarked(row: Row | None) -> Row | None:
 
     A controller that lost its notes gives numbers twice.
     """
-    return None if row is None or row.key.startswith(KEY) else row
+    return None if row is None or row.key.startswith(MARK) else row
 
 
 def _first(rows: Sequence[Row]) -> Row | None:

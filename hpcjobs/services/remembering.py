@@ -1,4 +1,4 @@
-"""What is remembered of jobs, where AWS Batch does not tell."""
+"""What a client remembers of jobs, where their service does not tell: of the last ones only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,19 @@ REMEMBERED = 10_000
 """Most jobs of which something is remembered."""
 
 
-class Memory(Generic[T]):
-    """What is remembered of jobs, of the last ones only; from several threads."""
+class Remembered(Generic[T]):
+    """Something of each job, by its id; many threads may use it.
+
+    Args:
+        most: Of how many; the oldest ones are forgotten.
+
+    Example:
+        >>> reasons = Remembered[str](2)
+        >>> for job_id in ("1", "2", "3"):
+        ...     reasons.put(job_id, f"why {job_id}")
+        >>> reasons.get("1"), reasons.get("3"), len(reasons.values())
+        (None, 'why 3', 2)
+    """
 
     def __init__(self, most: int = REMEMBERED) -> None:
         self._most = most
@@ -36,3 +47,8 @@ class Memory(Generic[T]):
         """Remember nothing of a job any more."""
         with self._lock:
             self._known.pop(job_id, None)
+
+    def values(self) -> list[T]:
+        """What is remembered of all of them, the oldest first."""
+        with self._lock:
+            return list(self._known.values())
