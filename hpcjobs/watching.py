@@ -172,8 +172,10 @@ class Listener(_Listener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-        self._hooks.close()
+        try:
+            self.close()
+        finally:
+            self._hooks.close()
 
     def listen(self, seconds: float) -> News:
         """Wait for news for at most ``seconds``, and take it; it is empty where there was none."""
@@ -237,8 +239,10 @@ class AsyncListener(_Listener):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-        self._hooks.close()
+        try:
+            self.close()
+        finally:
+            self._hooks.close()
 
     async def listen(self, seconds: float) -> News:
         """Wait for news for at most ``seconds``, and take it; it is empty where there was none."""

@@ -26,7 +26,7 @@ def install() -> None:
     from hpcjobs import watching
     from hpcjobs.notebook import pump
 
-    watching.pump_hooks.append(pump.pumping)
+    watching.pump_hooks.append(pump.Pumping)
     with_widgets = importlib.util.find_spec("ipywidgets") is not None
     if with_widgets:
         _hook_in_widgets()

@@ -43,23 +43,41 @@ _usable = True
 _process = os.getpid()
 
 
-@contextlib.contextmanager
-def pumping() -> Iterator[Callable[[float], None] | None]:
-    """A hook for waits (:data:`hpcjobs.watching.pump_hooks`).
+class Pumping:
+    """A hook for waits (:data:`hpcjobs.watching.pump_hooks`): a context as long as the wait.
 
-    Yields:
-        What a blocking wait calls over and over in place of sleeping, with the seconds that it may take; an awaiting
-        one has nothing to call, because the kernel's loop goes on. None where there is nothing to be kept alive:
-        outside ipykernel, off the main thread, in a child process, or where the kernel is not as expected.
+    Entering it gives what a blocking wait calls over and over in place of sleeping, with the seconds that it may take;
+    an awaiting one has nothing to call, because the kernel's loop goes on. It is None where there is nothing to be kept
+    alive: outside ipykernel, off the main thread, in a child process, or where the kernel is not as expected.
+
+    An interrupt that comes where the context is entered or left leaves nothing in place.
     """
-    pump = _enter()
-    if pump is None:
-        yield None
-        return
-    try:
-        yield pump.step
-    finally:
-        _leave(pump)
+
+    def __init__(self) -> None:
+        self._pump: Pump | None = None
+
+    def __enter__(self) -> Callable[[float], None] | None:
+        """Put the pump in place, unless it is."""
+        try:
+            with _uninterrupted():
+                self._pump = _enter()
+            return None if self._pump is None else self._pump.step  # noqa: TRY300 - an interrupt may come here too
+        except BaseException:
+            self._leave()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        """Take it away, unless others use it."""
+        try:
+            with _uninterrupted():
+                self._leave()
+        finally:
+            self._leave()  # an interrupt came before it was put off
+
+    def _leave(self) -> None:
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            _leave(pump)
 
 
 def _enter() -> Pump | None:
@@ -270,7 +288,8 @@ def _uninterrupted() -> Iterator[None]:
         nonlocal came
         came = True
 
-    if signal.getsignal(signal.SIGINT) is None:  # set by other than Python: it could not be put back
+    elsewhere = threading.current_thread() is not threading.main_thread()  # no interrupt comes there
+    if elsewhere or signal.getsignal(signal.SIGINT) is None:  # set by other than Python: it could not be put back
         yield
         return
     before = signal.signal(signal.SIGINT, note)

@@ -202,6 +202,50 @@ def test_no_cell_is_lost_that_comes_at_the_moment_of_an_interrupt(kernel: Kernel
     assert kernel.run("print(job.wait(progress=False).state)").endswith("CANCELLED\n")
 
 
+INTERRUPTED = f"""
+import signal, sys
+
+first = pump.Pumping.__exit__.__code__.co_firstlineno
+
+def interrupted(number):
+    seen = 0
+
+    def trace(frame, event, arg):
+        nonlocal seen
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        # before the first statement of __exit__ nothing of it can be done yet
+        leaves = file == pump.__file__ and frame.f_code.co_name == "__exit__" and line <= first + 2
+        if file in files and event in ("line", "call") and not leaves:
+            seen += 1
+            if seen == number:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    came = False
+    sys.settrace(trace)
+    try:
+        with pump.Pumping() as step:
+            step(0)
+    except KeyboardInterrupt:
+        came = True
+    finally:
+        sys.settrace(None)
+    {AS_BEFORE}, number
+    return came
+
+files = {{pump.__file__, contextlib.__file__}}
+number = 1
+while interrupted(number):
+    number += 1
+print(number)
+"""
+"""Interrupts a wait at each of its lines in turn."""
+
+
+def test_an_interrupt_at_any_moment_leaves_the_kernel_as_it_was(kernel: Kernel) -> None:
+    assert int(kernel.run(INTERRUPTED)) > 30
+
+
 @BOTH
 def test_a_callback_that_raises_does_not_end_the_wait(kernel: Kernel, cell: str) -> None:
     """Neither does a message for a widget that is gone: the next click is heard."""
@@ -262,7 +306,7 @@ def test_several_waits_at_a_time_are_alive_to_the_last(kernel: Kernel) -> None:
 
 ELSEWHERE = """
 def plain():
-    with pump.pumping() as step:
+    with pump.Pumping() as step:
         return step is None and stream()._recv_callback is callback
 thread = threading.Thread(target=lambda: told.append(plain()))
 thread.start()
