@@ -442,6 +442,17 @@ class JobSpec(_Asked):
         """What was asked, by name, also where that is the default; the rest is left to the service."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
+    def asks_for(self, field: str) -> bool:
+        """Whether a field was given, and as something else than what holds where it is not.
+
+        Example:
+            >>> spec = JobSpec(command="true", priority=0, tags=["a"])
+            >>> spec.asks_for("priority"), spec.asks_for("tags"), spec.asks_for("env")
+            (False, True, False)
+        """
+        default = type(self).model_fields[field].get_default(call_default_factory=True)
+        return field in self.model_fields_set and bool(getattr(self, field) != default)
+
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> JobSpec:
         """Validate ``fields``, flat or nested, and say plainly what is wrong.

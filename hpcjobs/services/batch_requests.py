@@ -14,7 +14,7 @@ from hpcjobs.hosts import local_user
 from hpcjobs.models import JobSpec, StderrMode, When
 from hpcjobs.services.batch_arrays import array_command, command_of_one
 from hpcjobs.services.batch_records import is_array, member_of
-from hpcjobs.services.batch_tags import OWNER_TAG, SUM_TAG, job_name, name_of, sum_of, tags_for
+from hpcjobs.services.batch_tags import OWNER_TAG, SUM_TAG, job_name, name_of, sum_of_request, tags_for
 
 SERVICE = "AWS Batch"
 
@@ -153,8 +153,7 @@ def request_again(job: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _refuse(spec: JobSpec) -> None:
     """Say what has no place in Batch, and what to do instead."""
     for name, (action, instead) in _NO_PLACE.items():
-        default = JobSpec.model_fields[name].get_default(call_default_factory=True)
-        if name in spec.model_fields_set and getattr(spec, name) != default:
+        if spec.asks_for(name):
             raise Unsupported(SERVICE, action, instead)
     if spec.stderr is StderrMode.SEPARATE:
         raise Unsupported(SERVICE, "keep stderr in a log of its own", "have the command write it to a file")
@@ -271,7 +270,7 @@ def _merged(ours: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _signed(body: dict[str, Any]) -> dict[str, Any]:
-    return {**body, "tags": {**body["tags"], SUM_TAG: sum_of(body)}}
+    return {**body, "tags": {**body["tags"], SUM_TAG: sum_of_request(body)}}
 
 
 def _checked(body: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpcjobs.services.sums import sum_of
+
 OWN = "hpcjobs:"
 """How the tags begin that are ours."""
 
@@ -147,11 +149,10 @@ def unpacked(tags: Mapping[str, str] | None) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def sum_of(body: Mapping[str, Any]) -> str:
+def sum_of_request(body: Mapping[str, Any]) -> str:
     """The sum of what is asked, without what differs each time."""
     tags = {name: text for name, text in (body.get("tags") or {}).items() if name not in {SUM_TAG, OWNER_TAG}}
-    text = json.dumps({**body, "tags": tags, "jobName": None}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sum_of({**body, "tags": tags, "jobName": None})
 
 
 def _is_piece(name: str) -> bool:

@@ -30,7 +30,7 @@ from hpcjobs.services.repeating import patiently, until_found
 from hpcjobs.services.slurm_answers import BUSY, ENDED, NO_SUCH_JOB, NOT_NOW, notices
 from hpcjobs.services.slurm_looking import CHUNK, SlurmLooking, parts_of
 from hpcjobs.services.slurm_records import num
-from hpcjobs.services.slurm_requests import array_request_of, begin_of, request_of, signal_name, sum_of
+from hpcjobs.services.slurm_requests import array_request_of, begin_of, request_of, signal_name, sum_of_asked
 
 Record = Mapping[str, Any]
 
@@ -137,7 +137,7 @@ class SlurmService(SlurmLooking):
         if known is None:
             return None
         told = slurm_comment.read((known.spec or {}).get("comment"))
-        if told.sum and told.sum != sum_of(order):
+        if told.sum and told.sum != sum_of_asked(order):
             raise Conflict(f"the key {key!r} was used for another job, {known.id}; use another one", status=409)
         return parts_of(known.id)[0]
 
@@ -150,7 +150,7 @@ class SlurmService(SlurmLooking):
     def asked_for(self, info: JobInfo, spec: JobSpec, key: str) -> bool:  # noqa: ARG002
         """Whether a job that was found by ``key`` is the one that ``spec`` asks for."""
         told = slurm_comment.read((info.spec or {}).get("comment"))
-        return not told.sum or told.sum == sum_of(spec)
+        return not told.sum or told.sum == sum_of_asked(spec)
 
     def _send(self, body: Mapping[str, Any], key: str) -> Op[tuple[str, list[str]]]:
         """Submit, once; the job's number, and what Slurm remarks."""

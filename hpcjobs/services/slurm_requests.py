@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import difflib
-import hashlib
 import math
 import re
 import shlex
@@ -19,6 +18,7 @@ from hpcjobs.services import slurm_comment
 from hpcjobs.services.slurm_comment import Note
 from hpcjobs.services.slurm_records import JOB_ID, indexes
 from hpcjobs.services.slurm_versions import Api
+from hpcjobs.services.sums import sum_of
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where a job finds its programs unless it says otherwise: Slurm's REST service sets nothing by itself."""
@@ -126,7 +126,7 @@ def _request(
     note = Note(
         text=str(comment),
         key=key,
-        sum=sum_of(spec if total is None else total),
+        sum=sum_of_asked(spec if total is None else total),
         tags=list(spec.tags),
         meta=dict(spec.meta),
         size=sum(1 for _ in indexes(str(job["array"]))) if "array" in job else 0,
@@ -222,17 +222,15 @@ def _problems(spec: JobSpec, options: Mapping[str, Any], api: Api) -> list[tuple
     problems = [
         (name, f"Slurm's REST service has no place for it; {instead}")
         for name, instead in _NO_PLACE.items()
-        if name in spec.model_fields_set
-        and getattr(spec, name) != JobSpec.model_fields[name].get_default(call_default_factory=True)
+        if spec.asks_for(name)
     ]
     problems += [
         ("after", f"{one.job!r} is no job of Slurm; give a job or its id, which is a number: submit the one first")
         for one in spec.after
         if not JOB_ID.fullmatch(one.job)
     ]
-    problems += [
-        ("name", "has characters that cannot be shown; write text") for _ in [1] if not (spec.name or "x").isprintable()
-    ]
+    if spec.name is not None and not spec.name.isprintable():
+        problems.append(("name", "has characters that cannot be shown; write text"))
     known = api.fields
     for name in sorted(options.keys() - known):
         [meant] = difflib.get_close_matches(name, sorted(known), n=1) or [""]
@@ -267,9 +265,9 @@ def _script_problems(script: Any) -> list[tuple[str, str]]:
     return problems
 
 
-def sum_of(asked: JobSpec | ArrayOrder) -> str:
+def sum_of_asked(asked: JobSpec | ArrayOrder) -> str:
     """The sum of what is asked."""
-    return hashlib.sha256(asked.model_dump_json(exclude_unset=True).encode()).hexdigest()[:16]
+    return sum_of(asked.model_dump(mode="json", exclude_unset=True))
 
 
 SIGNALS: Sequence[str] = (

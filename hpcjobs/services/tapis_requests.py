@@ -13,6 +13,7 @@ from typing import Any
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import TAPIS_WORDS
 from hpcjobs.models import JobFilter, JobSpec
+from hpcjobs.services.sums import sum_of
 from hpcjobs.services.tapis_records import KEY_TAG, SUM_TAG
 
 
@@ -33,10 +34,7 @@ def request_of(spec: JobSpec, key: str) -> dict[str, Any]:
     given = dict(spec.options)
     system, allocation = given.pop("system", None), given.pop("allocation", None)
     problems = [
-        (name, f"Tapis has no place for it; {instead}")
-        for name, instead in _NO_PLACE.items()
-        if name in spec.model_fields_set
-        and getattr(spec, name) != JobSpec.model_fields[name].get_default(call_default_factory=True)
+        (name, f"Tapis has no place for it; {instead}") for name, instead in _NO_PLACE.items() if spec.asks_for(name)
     ]
     if spec.app is None:
         problems.append(("app", "Tapis runs apps only; give app= and app_version="))
@@ -91,8 +89,7 @@ def key_tag(key: str) -> str:
 def sum_tag(body: Mapping[str, Any]) -> str:
     """The tag that has the sum of what is asked, without the tags that are ours."""
     own = [tag for tag in body.get("tags") or [] if not tag.startswith((KEY_TAG, SUM_TAG))]
-    text = json.dumps({**body, "tags": own}, sort_keys=True, default=str)
-    return SUM_TAG + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return SUM_TAG + sum_of({**body, "tags": own})
 
 
 def _text(value: Any) -> str:
