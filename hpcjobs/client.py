@@ -363,7 +363,7 @@ class Client(_Client[Session]):
             queue: The queue.
             array: The id of an array: its jobs.
             created_after: Only jobs from then on.
-            created_before: Only jobs until then.
+            created_before: Only jobs before then.
             limit: At most so many.
             **unknown: Nothing; any other name is an error that lists those that there are.
 
@@ -1185,7 +1185,7 @@ class AsyncClient(_Client[AsyncSession]):
             queue: The queue.
             array: The id of an array: its jobs.
             created_after: Only jobs from then on.
-            created_before: Only jobs until then.
+            created_before: Only jobs before then.
             limit: At most so many.
             **unknown: Nothing; any other name is an error that lists those that there are.
 

@@ -705,8 +705,9 @@ class JobFilter(_Asked):
     array: str | None = None
     """The id of an array: its jobs."""
     created_after: dt.datetime | None = None
-    """A time without a zone is local time."""
+    """From then on; a time without a zone is local time. Windows that meet have every job once."""
     created_before: dt.datetime | None = None
+    """Until then, and not at that very moment."""
 
     @property
     def empty(self) -> bool:
@@ -728,7 +729,7 @@ class JobFilter(_Asked):
             and (self.name is None or _name_pattern(self.name).fullmatch(info.name or "") is not None)
             and (self.queue is None or self.queue == info.queue)
             and (self.array is None or self.array == info.array_id)
-            and (self.created_after is None or (created is not None and created > self.created_after))
+            and (self.created_after is None or (created is not None and created >= self.created_after))
             and (self.created_before is None or (created is not None and created < self.created_before))
         )
 

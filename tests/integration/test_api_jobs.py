@@ -266,7 +266,7 @@ async def test_a_list_goes_page_by_page_newest_first_and_filters(api: Api) -> No
     assert len(await found(state=["QUEUED", "CANCELLED"])) == 5
     assert await found(queue="other") == []
     created = (await api.http.get(f"/v1/jobs/{ids[2]}")).json()["created_at"]
-    assert await found(created_after=created) == [ids[4], ids[3]]
+    assert await found(created_after=created) == [ids[4], ids[3], ids[2]]
     assert await found(created_before=created.rstrip("Z")) == [ids[1], ids[0]]
 
 

@@ -187,7 +187,7 @@ def conditions_of(owner: str | None, wanted: JobFilter, cursor: str | None = Non
     if wanted.array is not None:
         add("j.array_id = %(array)s", array=to_uuid(wanted.array))
     if wanted.created_after is not None:
-        add("j.created_at > %(after)s", after=wanted.created_after)
+        add("j.created_at >= %(after)s", after=wanted.created_after)
     if wanted.created_before is not None:
         add("j.created_at < %(until)s", until=wanted.created_before)
     return conditions, parameters
