@@ -707,7 +707,7 @@ class JobFilter(_Asked):
     created_after: dt.datetime | None = None
     """From then on; a time without a zone is local time. Windows that meet have every job once."""
     created_before: dt.datetime | None = None
-    """Until then, and not at that very moment."""
+    """Before then."""
 
     @property
     def empty(self) -> bool:

@@ -53,12 +53,12 @@ After = Annotated[
         "--created-after",
         "--since",
         metavar="TIME",
-        help="Jobs submitted after this: 2h, 3d (ago), 2026-05-01 or 2026-05-01T12:00.",
+        help="Jobs submitted from then on: 2h, 3d (ago), 2026-05-01 or 2026-05-01T12:00.",
     ),
 ]
 Before = Annotated[
     str | None,
-    typer.Option("--created-before", metavar="TIME", help="Jobs submitted before this; written likewise."),
+    typer.Option("--created-before", metavar="TIME", help="Jobs submitted before then; written likewise."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, also where many jobs or conditions are given.")]
 
