@@ -122,6 +122,12 @@ ALLOWED: Mapping[Action, frozenset[JobState]] = MappingProxyType(
 )
 """Which action is worth sending in which state: the table behind every precheck."""
 
+MEANT: Mapping[Action, frozenset[JobState]] = MappingProxyType(
+    {**ALLOWED, Action.RETRY: frozenset({JobState.FAILED, JobState.CANCELLED})}
+)
+"""The states that are meant where an action is asked of many jobs at once and no state is named: what ended well is not
+run again."""
+
 REFERENCE_WORDS: Mapping[str, JobState] = MappingProxyType({state.value: state for state in JobState})
 """The reference server speaks these words itself."""
 

@@ -61,7 +61,7 @@ def cancel(  # noqa: PLR0917 - the options of the command
     """
     from hpcjobs.cli import acting, waits
     from hpcjobs.cli.exits import ExitCode
-    from hpcjobs.lifecycle import ACTIVE
+    from hpcjobs.lifecycle import MEANT, Action
     from hpcjobs.models import CancelOutcome
 
     settings = Settings.of(ctx)
@@ -69,7 +69,7 @@ def cancel(  # noqa: PLR0917 - the options of the command
     where = selecting.conditions(
         state=states, tag=tags, name=name, queue=queue, array=array, after=after, before=before
     )
-    verb = acting.Verb("cancel", "cancelled", ACTIVE)
+    verb = acting.Verb("cancel", "cancelled", MEANT[Action.CANCEL])
     chosen = acting.choose(job_ids, where, verb, yes=yes)
     results: list[CancelResult] = []
     late: set[str] = set()

@@ -43,13 +43,13 @@ def delete(  # noqa: PLR0917 - the options of the command
     five ids, and conditions, are asked about first. Exits with 1 if a job was left alone because it runs.
     """
     from hpcjobs.cli import acting
-    from hpcjobs.lifecycle import NOT_STARTED, TERMINAL
+    from hpcjobs.lifecycle import MEANT, Action
 
     settings = Settings.of(ctx)
     where = selecting.conditions(
         state=states, tag=tags, name=name, queue=queue, array=array, after=after, before=before
     )
-    verb = acting.Verb("delete", "deleted", TERMINAL | NOT_STARTED)
+    verb = acting.Verb("delete", "deleted", MEANT[Action.DELETE])
     chosen = acting.choose(job_ids, where, verb, yes=yes)
     results: list[DeleteResult] = []
     if chosen.ids != []:

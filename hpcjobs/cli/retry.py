@@ -46,13 +46,13 @@ def retry(  # noqa: PLR0917 - the options of the command
     Exits with 1 if a job was left alone because it runs.
     """
     from hpcjobs.cli import acting
-    from hpcjobs.lifecycle import JobState
+    from hpcjobs.lifecycle import MEANT, Action
 
     settings = Settings.of(ctx)
     where = selecting.conditions(
         state=states, tag=tags, name=name, queue=queue, array=array, after=after, before=before
     )
-    verb = acting.Verb("retry", "retried", frozenset({JobState.FAILED, JobState.CANCELLED}))
+    verb = acting.Verb("retry", "retried", MEANT[Action.RETRY])
     chosen = acting.choose(job_ids, where, verb, yes=yes)
     results: list[RetryResult] = []
     if chosen.ids != []:

@@ -121,7 +121,7 @@ def update(  # noqa: PLR0917 - the options of the command
     from hpcjobs.actions import JobChanges
     from hpcjobs.cli import acting
     from hpcjobs.cli.submit import to_fields
-    from hpcjobs.lifecycle import NOT_STARTED
+    from hpcjobs.lifecycle import MEANT, Action
 
     settings = Settings.of(ctx)
     if tags and (add_tags or remove_tags):
@@ -148,7 +148,7 @@ def update(  # noqa: PLR0917 - the options of the command
     where = selecting.conditions(
         state=states, tag=where_tags, name=where_name, queue=where_queue, array=array, after=after, before=before
     )
-    verb = acting.Verb("update", "changed", NOT_STARTED)
+    verb = acting.Verb("update", "changed", MEANT[Action.UPDATE])
     chosen = acting.choose(job_ids, where, verb, yes=yes, conditions=CONDITIONS)
     # What makes no sense is said before anyone is asked.
     JobChanges.parse({**same, **({"tags": [*add_tags]} if add_tags else {}), **({"meta": more} if more else {})})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hpcjobs.actions import DeleteResult, JobChanges, JobUpdate, RetryResult, UpdateResult
 from hpcjobs.errors import JobNotFound, ServiceError, Unsupported
-from hpcjobs.lifecycle import ACTIVE, NOT_STARTED, TERMINAL, JobState
+from hpcjobs.lifecycle import MEANT, Action, JobState
 from hpcjobs.models import (
     CancelResult,
     Capabilities,
@@ -179,7 +179,7 @@ class Service(abc.ABC):
         delete: bool,
     ) -> Op[list[CancelResult]]:
         """Cancel all jobs that ``filter`` means and that have not ended."""
-        ids = yield from self._listed(filter, ACTIVE)
+        ids = yield from self._listed(filter, MEANT[Action.CANCEL])
         return (yield from self.cancel(ids, reason=reason, abort=abort, delete=delete)) if ids else []
 
     def retry(self, ids: Sequence[str]) -> Op[list[RetryResult]]:
@@ -188,7 +188,7 @@ class Service(abc.ABC):
 
     def retry_where(self, filter: JobFilter) -> Op[list[RetryResult]]:  # noqa: A002 - its name
         """Run all jobs again that ``filter`` means; where it names no state, those that did not end well."""
-        ids = yield from self._listed(filter, frozenset({JobState.FAILED, JobState.CANCELLED}))
+        ids = yield from self._listed(filter, MEANT[Action.RETRY])
         return (yield from self.retry(ids)) if ids else []
 
     def delete(self, ids: Sequence[str]) -> Op[list[DeleteResult]]:
@@ -197,7 +197,7 @@ class Service(abc.ABC):
 
     def delete_where(self, filter: JobFilter) -> Op[list[DeleteResult]]:  # noqa: A002 - its name
         """Delete all jobs that ``filter`` means; where it names no state, those that do not run."""
-        ids = yield from self._listed(filter, TERMINAL | NOT_STARTED)
+        ids = yield from self._listed(filter, MEANT[Action.DELETE])
         return (yield from self.delete(ids)) if ids else []
 
     def update(self, items: Sequence[JobUpdate]) -> Op[list[UpdateResult]]:
@@ -210,7 +210,7 @@ class Service(abc.ABC):
 
     def update_where(self, filter: JobFilter, changes: JobChanges) -> Op[list[UpdateResult]]:  # noqa: A002 - its name
         """Change all jobs that ``filter`` means; where it names no state, those that have not started."""
-        ids = yield from self._listed(filter, NOT_STARTED)
+        ids = yield from self._listed(filter, MEANT[Action.UPDATE])
         return (yield from self.update_all(ids, changes)) if ids else []
 
     def history(self, job_id: str) -> Op[History]:
@@ -333,6 +333,10 @@ class Service(abc.ABC):
     def tasks(self) -> Op[list[TaskInfo]]:
         """The functions that the service offers by name."""
         raise self._cannot("offer named tasks", "submit a command or a function")
+
+    def job_page(self) -> Op[str]:
+        """An address that lets a browser in, once, to the service's page of all jobs."""
+        raise self._cannot("open a page of its jobs", "see them in the service's own portal")
 
     def create_token(self, order: TokenOrder) -> Op[TokenInfo]:
         """Make a token; its secret is told once."""
