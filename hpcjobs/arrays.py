@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import JobState
-from hpcjobs.models import MAX_BULK, JobSpec, Json, Progress, _Asked, _Told, problems_of
+from hpcjobs.models import MAX_BULK, JobInfo, JobSpec, Json, Progress, _Asked, _Told, problems_of
 
 _PLACE = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -49,6 +49,26 @@ def fill(command: str | list[str], item: Any, index: int) -> str | list[str]:
     if isinstance(command, str):
         return _PLACE.sub(lambda match: text(match, quoted=True), command)
     return [_PLACE.sub(lambda match: text(match, quoted=False), part) for part in command]
+
+
+def own_spec(info: JobInfo) -> dict[str, Any]:
+    """What one job was asked: of a job of an array, its own command or arguments, as :func:`one_of` has them.
+
+    A service's own words for a job, which are no spec of ours, come back as they are.
+
+    Example:
+        >>> from hpcjobs.models import JobInfo
+        >>> own_spec(JobInfo(id="1", state="QUEUED", array_index=2, spec={"command": "fit {index}"}))
+        {'command': 'fit 2'}
+    """
+    spec = info.spec or {}
+    if info.array_index is None:
+        return spec
+    if spec.get("command"):
+        return {**spec, "command": fill(spec["command"], info.item, info.array_index)}
+    if spec.get("task") and isinstance(info.item, Mapping):
+        return {**spec, "args": {**(spec.get("args") or {}), **info.item}}
+    return spec
 
 
 def one_of(spec: JobSpec, item: Any, index: int) -> JobSpec:

@@ -23,6 +23,7 @@ Examples:
   hpcjobs show "$id" --json | jq .exit_code
   hpcjobs show "$id" --files
   hpcjobs show "$id" --history
+  hpcjobs show "$id" --again
   hpcjobs show "$array" --index 3
 """
 
@@ -30,7 +31,7 @@ app = typer.Typer(**PLAIN)
 
 
 @app.command("show", cls=Command, epilog=EXAMPLES)
-def show(
+def show(  # noqa: PLR0917 - the options of the command
     ctx: typer.Context,
     job_id: Annotated[str, typer.Argument(metavar="ID", help="The job, or the array.", autocompletion=complete_job)],
     files: Annotated[bool, typer.Option("--files", help="List its files instead.")] = False,
@@ -40,6 +41,9 @@ def show(
             "--history",
             help="Show instead every change of its state, and what each attempt took: time, processor, memory.",
         ),
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Show instead the Python and the shell that submit it again.")
     ] = False,
     index: Annotated[
         int | None, typer.Option("--index", metavar="N", min=0, help="ID is an array: its job with this index.")
@@ -53,8 +57,8 @@ def show(
     from hpcjobs.models import JobInfo
 
     settings = Settings.of(ctx)
-    if files and history:
-        raise typer.BadParameter("give --files or --history, not both")
+    if files + history + again > 1:
+        raise typer.BadParameter("give one of --files, --history and --again")
     with settings.connect() as client:
         session = waits.session_of(client)
         job_id = waits.job_of(client, job_id, index)
@@ -72,13 +76,36 @@ def show(
             if error.code != IS_ARRAY:
                 raise
             found = session.run(session.service.array(job_id))
-    if settings.json:
+    if settings.json and not again:
         output.json_document(found)
+        return
+    if again:
+        _print_again(found, session.service.name, as_json=settings.json)
         return
     tell = output.console().is_terminal
     output.print_fields(
         fields_of(found, relative=tell) if isinstance(found, JobInfo) else array_fields(found, relative=tell)
     )
+
+
+def _print_again(found: JobInfo | ArrayInfo, service: str, *, as_json: bool) -> None:
+    from hpcjobs.again import as_python, as_shell
+    from hpcjobs.arrays import own_spec
+    from hpcjobs.cli import output
+    from hpcjobs.errors import InvalidSpec, Unsupported
+    from hpcjobs.models import JobInfo
+
+    if not isinstance(found, JobInfo):
+        raise typer.BadParameter("an array is many jobs; add --index N for one of them")
+    spec, index = own_spec(found), found.array_index
+    try:
+        python, shell = as_python(spec, array_index=index), as_shell(spec, array_index=index)
+    except InvalidSpec:  # the service tells nothing, or its own words for it
+        raise Unsupported(service, "tell what was asked of the job", "look where you submitted it") from None
+    if as_json:
+        output.json_document({"python": python, "shell": shell})
+        return
+    print(f"{python}\n\n{shell}")
 
 
 def _print_files(files: list[OutputFile], *, as_json: bool) -> None:
@@ -108,6 +135,7 @@ def fields_of(info: JobInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:
         info: The job.
         relative: Whether moments are told as how long ago they were, too.
     """
+    from hpcjobs.arrays import own_spec
     from hpcjobs.cli import output
 
     spec = info.spec or {}
@@ -136,18 +164,9 @@ def fields_of(info: JobInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:
         ("priority", str(info.priority) if info.priority else None),
         ("tags", ", ".join(info.tags)),
         ("meta", json.dumps(info.meta, ensure_ascii=False) if info.meta else None),
-        *_work(_of_its_own(info, spec)),
+        *_work(own_spec(info)),
     ]
     return [(name, value) for name, value in fields if value]
-
-
-def _of_its_own(info: JobInfo, spec: dict[str, Any]) -> dict[str, Any]:
-    """What one job of an array was asked: the array's command, with what stands for it there."""
-    if info.array_index is None or not spec.get("command"):
-        return spec
-    from hpcjobs.arrays import fill
-
-    return {**spec, "command": fill(spec["command"], info.item, info.array_index)}
 
 
 def array_fields(info: ArrayInfo, *, relative: bool) -> list[tuple[str, Cell | str]]:
