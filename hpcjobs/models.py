@@ -686,6 +686,8 @@ class JobPage(_Told):
     items: list[JobInfo]
     next: str | None = None
     """What to ask for the next page; None at the end."""
+    previous: str | None = None
+    """What to ask for the page before; None at the begin, or where the service does not tell."""
 
 
 def _name_pattern(name: str) -> re.Pattern[str]:
@@ -919,6 +921,21 @@ class TokenList(_Told):
     """The tokens of an owner."""
 
     items: list[TokenInfo]
+
+
+class LoginOrder(_Asked):
+    """A request for an address that lets a browser in once."""
+
+    expires_in: Duration = dt.timedelta(minutes=10)
+    """For how long it does; at most a day."""
+
+
+class LoginInfo(_Told):
+    """An address of the job page that lets a browser in once."""
+
+    path: str
+    """What comes after the service's address."""
+    expires_at: dt.datetime
 
 
 class ServiceInfo(_Told):

@@ -86,6 +86,8 @@ class History(_Told):
     """How long it was ready, or waiting to be, in all its attempts."""
     run_time: Duration | None = None
     """How long it ran, in all its attempts."""
+    truncated: bool = False
+    """There was more than is told: the oldest changes or attempts are left out."""
 
     def __str__(self) -> str:
         return "\n".join(
@@ -127,7 +129,8 @@ class History(_Told):
     def _times(self) -> str:
         waited = "" if self.queue_time is None else f"waited {duration(self.queue_time)}"
         ran = "" if self.run_time is None else f"ran {duration(self.run_time)}"
-        return ", ".join(filter(None, [waited, ran]))
+        cut = "the oldest entries are left out" if self.truncated else ""
+        return ", ".join(filter(None, [waited, ran, cut]))
 
 
 class QueueInfo(_Told):

@@ -57,9 +57,11 @@ from hpcjobs_server.apps import check_options
 from hpcjobs_server.auth import Caller, authorise
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.problems import Problem, invalid, job_not_found
-from hpcjobs_server.store import BadCursor, BadDependency, KeyReused, Repeated, TooMany
+from hpcjobs_server.store import DEFAULT_SORT, BadCursor, BadDependency, KeyReused, Repeated, Sort, TooMany
 
 LONGEST_KEY = 200
+LONGEST_CURSOR = 2000
+"""Characters; it may have a job's name in it."""
 
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_KEY}}}")
 _WITHOUT_SPEC = {"items": {"__all__": {"spec"}}}
@@ -75,8 +77,12 @@ class ListQuery(JobFilter):
 
     limit: int = Field(default=100, ge=1, le=1000)
     """Most jobs in one page."""
-    cursor: str | None = Field(default=None, max_length=200)
-    """``next`` of the page before."""
+    sort: Sort = DEFAULT_SORT
+    """The order; with ``-`` it falls. Jobs without a value come last, those with the same one newest first."""
+    cursor: str | None = Field(default=None, max_length=LONGEST_CURSOR)
+    """``next`` of the page before, which had the same order."""
+    before: str | None = Field(default=None, max_length=LONGEST_CURSOR)
+    """``previous`` of the page behind, instead of ``cursor``."""
     key: str | None = Field(default=None, max_length=LONGEST_KEY)
     """Only the job that was submitted with this key."""
 
@@ -118,11 +124,11 @@ async def submit(request: Request) -> Response:
 
 @router.get(
     "/jobs",
-    responses={200: {"model": JobPage, "description": "One page, newest first"}, **documents.problems()},
+    responses={200: {"model": JobPage, "description": "One page"}, **documents.problems()},
     openapi_extra={"parameters": documents.query(ListQuery, many=_MANY)},
 )
 async def list_jobs(request: Request) -> Response:
-    """List jobs, newest first."""
+    """List jobs, newest first or in another order."""
     context = context_of(request)
     caller = await authorise(request, Scope.READ)
     asked = read_query(request, ListQuery, many=_MANY)
@@ -132,9 +138,21 @@ async def list_jobs(request: Request) -> Response:
     # keys are each owner's own, so an administrator finds no other's job by one
     owner = caller.owner if asked.key is not None else caller.sees
     try:
-        page = await context.store.list(owner, chosen, limit=asked.limit, cursor=asked.cursor, key=asked.key)
+        page = await context.store.list(
+            owner,
+            chosen,
+            limit=asked.limit,
+            cursor=asked.cursor,
+            key=asked.key,
+            sort=asked.sort,
+            before=asked.before,
+        )
     except BadCursor:
-        raise invalid([("cursor", "is not one that this service gave; start without it")]) from None
+        field = "cursor" if asked.before is None else "before"
+        problem = "is not one that this service gave for this order; start without it"
+        if asked.cursor is not None and asked.before is not None:
+            problem = "cannot be given together with cursor"
+        raise invalid([(field, problem)]) from None
     return answer(page, exclude=_WITHOUT_SPEC)
 
 

@@ -10,25 +10,55 @@ from hpcjobs.lifecycle import JobState
 from hpcjobs.records import AttemptInfo, Change, History
 from hpcjobs_server.store.base import Database, to_uuid
 
-# A change of the record alone (a tag, a priority) is no change of the state.
-_CHANGES = """
-SELECT state, attempt, cancel_requested, reason, actor, at FROM (
-    SELECT e.*, lag((state, attempt, cancel_requested)) OVER (ORDER BY seq) AS before FROM events e WHERE job_id = %s
-) e
-WHERE before IS DISTINCT FROM (state, attempt, cancel_requested) ORDER BY seq
+MOST = 1000
+"""Most changes, and most attempts, that one history has: the newest."""
+
+LOOKED = 20_000
+"""Most entries that are looked at for it. A job that many had changed for years has no times rather than wrong ones."""
+
+_NOT_STARTED = ", ".join(f"'{state}'" for state in JobState if state.not_started)
+_STARTED = ", ".join(f"'{state}'" for state in JobState if not (state.not_started or state.terminal))
+
+# A change of the record alone (a tag, a priority) is no change of the state. The times are those of all changes that
+# are looked at, though only the newest of them are told.
+_CHANGES = f"""
+WITH looked AS (
+    SELECT seq, state, attempt, cancel_requested, reason, actor, at FROM events WHERE job_id = %(id)s
+    ORDER BY seq DESC LIMIT %(looked)s
+), changed AS (
+    SELECT *, greatest(coalesce(lead(at) OVER (ORDER BY seq), now()) - at, interval '0') AS span FROM (
+        SELECT l.*, lag((state, attempt, cancel_requested)) OVER (ORDER BY seq) AS before FROM looked l
+    ) e WHERE before IS DISTINCT FROM (state, attempt, cancel_requested)
+)
+SELECT state, attempt, cancel_requested, reason, actor, at,
+    sum(span) FILTER (WHERE state IN ({_NOT_STARTED})) OVER () AS queued,
+    sum(span) FILTER (WHERE state IN ({_STARTED})) OVER () AS ran,
+    (SELECT count(*) FROM looked) AS looked
+FROM changed ORDER BY seq DESC LIMIT %(most)s
 """
 
 _ATTEMPTS = """
 SELECT attempt, state, reason, exit_code, host, started_at, finished_at, cpu_seconds, peak_memory
-FROM attempts WHERE job_id = %s ORDER BY attempt
+FROM attempts WHERE job_id = %s ORDER BY attempt DESC LIMIT %s
 """
+
+_NONE = dt.timedelta(0)
 
 
 class Records(Database):
     """Reads what was written down, and removes what is old."""
 
-    async def history(self, owner: str | None, job_id: str) -> History | None:
-        """Everything about one job; None where there is none, or it is another's."""
+    async def history(
+        self, owner: str | None, job_id: str, *, most: int = MOST, looked: int = LOOKED
+    ) -> History | None:
+        """What was written down about one job; None where there is none, or it is another's.
+
+        Args:
+            owner: Whose it must be; None for anybody's.
+            job_id: Its id.
+            most: Most changes, and most attempts: the newest.
+            looked: Most entries to look at; where there are more, the times are not known.
+        """
         uid = to_uuid(job_id)
         if uid is None:
             return None
@@ -37,10 +67,20 @@ class Records(Database):
         )
         if not found:
             return None
-        changes = [Change(**{**row, "state": JobState(row["state"])}) for row in await self.all(_CHANGES, [uid])]
-        attempts = [AttemptInfo(**{**row, "state": JobState(row["state"])}) for row in await self.all(_ATTEMPTS, [uid])]
-        queued, ran = _times(changes)
-        return History(changes=changes, attempts=attempts, queue_time=queued, run_time=ran)
+        rows = await self.all(_CHANGES, {"id": uid, "looked": looked + 1, "most": most + 1})
+        attempts = await self.all(_ATTEMPTS, [uid, most + 1])
+        queued: dt.timedelta | None = None
+        ran: dt.timedelta | None = None
+        known = not rows or rows[0]["looked"] <= looked
+        if known:
+            queued, ran = (_NONE, _NONE) if not rows else (rows[0]["queued"] or _NONE, rows[0]["ran"] or _NONE)
+        return History(
+            changes=[Change.model_validate(row) for row in rows[:most][::-1]],
+            attempts=[AttemptInfo.model_validate(row) for row in attempts[:most][::-1]],
+            queue_time=queued,
+            run_time=ran,
+            truncated=not known or len(rows) > most or len(attempts) > most,
+        )
 
     async def forget(self, *, keep: float, most: int = 1000) -> int:
         """Delete jobs that ended longer ago than ``keep`` seconds, at most ``most`` of them; how many."""
@@ -69,17 +109,3 @@ class Records(Database):
             " jsonb_array_elements(s.spec -> 'inputs') i"
         )
         return {(row["owner"], row["sum"]) for row in rows}
-
-
-def _times(changes: Sequence[Change]) -> tuple[dt.timedelta, dt.timedelta]:
-    """How long a job waited and how long it ran, in all its attempts, until it ended or now."""
-    queued = ran = dt.timedelta(0)
-    now = dt.datetime.now(dt.timezone.utc)
-    ends = [*(change.at for change in changes[1:]), now]
-    for change, end in zip(changes, ends, strict=True):
-        span = max(end - change.at, dt.timedelta(0))
-        if change.state.not_started:
-            queued += span
-        elif not change.state.terminal:
-            ran += span
-    return queued, ran

@@ -11,7 +11,8 @@ from uuid import UUID
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, JobInfo, JobPage
 from hpcjobs_server.store.base import Row, to_uuid
-from hpcjobs_server.store.rows import FROM, INFO, SPEC, decode_cursor, encode_cursor, to_info
+from hpcjobs_server.store.rows import FROM, INFO, SPEC, BadCursor, decode_cursor, to_info
+from hpcjobs_server.store.sorting import Order
 from hpcjobs_server.store.tokens import Tokens
 
 _MAX_CHANGES = 50_000
@@ -132,25 +133,66 @@ class Jobs(Tokens):
         return [WorkerInfo(**row) for row in rows]
 
     async def list(
-        self, owner: str | None, wanted: JobFilter, *, limit: int, cursor: str | None, key: str | None = None
+        self,
+        owner: str | None,
+        wanted: JobFilter,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        key: str | None = None,
+        sort: str | None = None,
+        before: str | None = None,
     ) -> JobPage:
-        """One page of jobs, newest first.
+        """One page of jobs.
+
+        Args:
+            owner: Whose; None for everybody's.
+            wanted: Which.
+            limit: Most jobs in the page.
+            cursor: The page that follows this place: a page's ``next``.
+            key: Only the job that was submitted with this key.
+            sort: In which order: one of :data:`hpcjobs_server.store.sorting.SORTS`; None for the newest first.
+            before: The page that precedes this place: a page's ``previous``.
 
         Raises:
-            BadCursor: The cursor is not one of ours.
+            BadCursor: A cursor is not one of ours, or of another order, or there are two.
+            BadSort: There is no such order.
         """
-        conditions, parameters = conditions_of(owner, wanted, cursor)
-        parameters["limit"] = limit + 1
+        order = Order(sort)
+        if cursor is not None and before is not None:
+            raise BadCursor(before)
+        backwards, mark = before is not None, cursor if before is None else before
+        place = None if mark is None else order.decode(mark)
+        conditions, parameters = conditions_of(owner, wanted)
         if key is not None:
             conditions.append("j.submit_key = %(key)s")
             parameters["key"] = key
-        rows = await self.all(
-            f"SELECT {INFO} FROM {FROM} WHERE {' AND '.join(conditions)} ORDER BY j.seq DESC LIMIT %(limit)s",
-            parameters,
+        parts, more_parameters = order.parts(place, backwards=backwards)
+        # Each part is found by an index, and the next one is begun only where those before it do not fill the page.
+        union = " UNION ALL ".join(
+            f"(SELECT j.* FROM jobs j WHERE {' AND '.join([*conditions, part.where])}"
+            f" ORDER BY {part.by} LIMIT {limit + 1})"
+            for part in parts
+        )
+        rows = await self.planned(
+            f"SELECT {INFO} FROM"
+            f" (SELECT u.*, row_number() OVER () AS place FROM ({union}) u LIMIT {limit + 1}) j"
+            " LEFT JOIN progress p ON p.job_id = j.id AND p.attempt = j.attempt ORDER BY j.place",
+            {**parameters, **more_parameters},
         )
         more = len(rows) > limit
-        rows = rows[:limit]
-        return JobPage(items=[to_info(row) for row in rows], next=encode_cursor(rows[-1]["seq"]) if more else None)
+        rows = rows[:limit][:: -1 if backwards else 1]
+        if rows:
+            first, last = order.place_of(rows[0]), order.place_of(rows[-1])
+        elif place is not None:  # what was there has gone: the job at the place itself is what can be gone back to
+            first = last = order.beside(place, behind=not backwards)
+        else:
+            return JobPage(items=[])
+        return JobPage(
+            items=[to_info(row) for row in rows],
+            next=order.encode(last) if more or backwards else None,
+            previous=order.encode(first) if (more if backwards else place is not None) else None,
+        )
 
 
 def conditions_of(owner: str | None, wanted: JobFilter, cursor: str | None = None) -> tuple[list[str], dict[str, Any]]:
@@ -171,9 +213,9 @@ def conditions_of(owner: str | None, wanted: JobFilter, cursor: str | None = Non
         add("j.seq < %(before)s", before=decode_cursor(cursor))
     if wanted.state:
         # Written out, so that the plan is made for these very states, some of which are rare, and one of them alone is
-        # found in order. They are words of ours.
-        words = ", ".join(f"'{state.value}'" for state in wanted.state)
-        conditions.append(f"j.state IN ({words})")
+        # found in order. They are words of ours; none here is UNKNOWN, and no index knows that word.
+        words = ", ".join(f"'{state.value}'" for state in wanted.state if state is not JobState.UNKNOWN)
+        conditions.append(f"j.state IN ({words})" if words else "false")
     if wanted.tag:
         add("j.tags @> %(tags)s::text[] AND j.tags <> '{}'", tags=list(wanted.tag))
     if wanted.name is not None:

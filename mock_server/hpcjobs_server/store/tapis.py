@@ -64,7 +64,7 @@ class TapisView(Database):
         )
         return [_seen(row) for row in rows]
 
-    async def count(self, owner: str | None, search: Search) -> int:
+    async def total(self, owner: str | None, search: Search) -> int:
         """How many jobs of an owner are meant and not hidden."""
         rows = await self.all(
             f"SELECT count(*) AS n FROM {FROM} WHERE {_mine(search)}", {**search.parameters, "owner": owner}

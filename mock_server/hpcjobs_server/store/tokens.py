@@ -10,6 +10,9 @@ from uuid import uuid4
 from hpcjobs.models import Scope, TokenInfo
 from hpcjobs_server.store.base import Database, Row, to_uuid
 
+LOGIN = "one-time login"
+"""The name of the keys that let a browser in once."""
+
 
 class Tokens(Database):
     """The tokens table."""
@@ -68,11 +71,17 @@ class Tokens(Database):
         )
         return _token(rows[0]).model_copy(update={"token": token}) if rows else None
 
-    async def redeem_token(self, token: str) -> str | None:
-        """Use up a token that refreshes; the id of the token that it was got with, None where it is not good."""
+    async def redeem_token(self, token: str, *, name: str) -> str | None:
+        """Use up a token that refreshes; the id of the token that it was got with, None where it is not good.
+
+        Args:
+            token: The token.
+            name: What it was made for: what is for one thing is of no use for another.
+        """
         rows = await self.all(
-            "DELETE FROM tokens WHERE hash = %s AND refreshes RETURNING parent_id, expires_at > now() AS good",
-            [_hash(token)],
+            "DELETE FROM tokens WHERE hash = %s AND refreshes AND name = %s"
+            " RETURNING parent_id, expires_at > now() AS good",
+            [_hash(token), name],
         )
         return str(rows[0]["parent_id"]) if rows and rows[0]["good"] else None
 

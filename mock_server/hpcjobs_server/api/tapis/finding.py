@@ -104,7 +104,7 @@ class Window:
         owner = self.owner(caller)
         found = await context.store.search(owner, search, limit=self.limit, skip=self.skip) if self.limit else []
         found = [context.faults.shown(seen, f"/v3/jobs/{seen.info.id}{SUFFIX}") for seen in found]
-        return found, await context.store.count(owner, search) if self.total else -1
+        return found, await context.store.total(owner, search) if self.total else -1
 
     def metadata(self, count: int, total: int) -> dict[str, Any]:
         """What is said about a list beside it."""
