@@ -51,8 +51,9 @@ bench: $(ALL)  ## measure, and write the figures to docs/benchmarks.md
 picture: $(RUNTIME)  ## take the README's picture of the demo anew
 	PATH="$(abspath $(BIN)):$$PATH" script -qec "stty cols 100 rows 45; hpcjobs demo --svg docs/_static/demo.svg" /dev/null
 
-pictures: $(ALL)  ## take the pictures of cards and tables in a notebook anew; needs Chromium
+pictures: $(ALL)  ## take the pictures of cards, tables and the job page anew; needs Chromium
 	$(BIN)/python -m tests.browser.pictures
+	$(BIN)/python -m tests.browser.page_pictures
 
 # Needs every supported interpreter: make pins PYTHONS="python3.10 python3.11 python3.12 python3.13"
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13

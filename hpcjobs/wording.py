@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 
 
 def clean(text: str) -> str:
@@ -22,9 +25,31 @@ def clean(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else ascii(char)[1:-1] for char in text
-    )
+    return "".join(char if _shows(char) else ascii(char)[1:-1] for char in text)
+
+
+def _shows(char: str) -> bool:
+    """Whether a character is seen as itself; one of the many spaces is, too."""
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def plain_log(text: str, *, widest: int = 300) -> str:
+    r"""Log lines as a terminal shows them: without escape sequences, a line that was overwritten as it was last.
+
+    Args:
+        text: The lines.
+        widest: The most characters of a line that are kept.
+
+    Example:
+        >>> plain_log("10%\r20%\n\x1b[31mfailed\x1b[0m")
+        '20%\nfailed'
+    """
+    rows = []
+    for row in text.rstrip("\n").split("\n"):
+        last = _ESCAPES.sub("", row.rstrip("\r").rpartition("\r")[2])
+        last = "".join(char if _shows(char) or char == "\t" else "\ufffd" for char in last)
+        rows.append(last if len(last) <= widest else last[: widest - 1] + "…")
+    return "\n".join(rows).strip("\n")
 
 
 def size(count: int) -> str:

@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Entry] = {
     "delete": Entry("Jobs", "Delete jobs, with their files; never one that runs.", "hpcjobs.cli.delete:app"),
     "download": Entry("Jobs", "Download the files of a job.", "hpcjobs.cli.download:app"),
     "queues": Entry("Services", "List the queues, pause and resume them, set their limits.", "hpcjobs.cli.queues:app"),
+    "page": Entry("Services", "Open the page of all jobs in a browser.", "hpcjobs.cli.page:app"),
     "login": Entry("Services", "Check a token with a service and keep both in a profile.", "hpcjobs.cli.login:app"),
     "profiles": Entry("Services", "List the profiles, and say which is used and why.", "hpcjobs.cli.profiles:app"),
     "token": Entry("Services", "Create, list and revoke tokens.", "hpcjobs.cli.token:app"),

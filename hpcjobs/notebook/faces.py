@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import html
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpcjobs import lines, markup
 from hpcjobs.lifecycle import JobState
-from hpcjobs.wording import duration, size
+from hpcjobs.wording import duration, plain_log, size
 
 if TYPE_CHECKING:
     from hpcjobs.models import JobInfo, OutputFile
     from hpcjobs.notebook.pace import Pace
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
-_WIDEST = 300
 _MUTED = f"color:{markup.MUTED}"
 _BORDER = "1px solid var(--jp-border-color2, var(--vscode-widget-border, #9e9e9e66))"
 _FONT = "font-family:var(--jp-ui-font-family, sans-serif);font-size:var(--jp-ui-font-size1, 13px);line-height:1.5"
@@ -100,16 +97,6 @@ def log(info: JobInfo, text: str) -> str:
     )
     name = markup.escaped(f"end of the log of job {lines.title(info)}")
     return f'<pre tabindex="0" aria-label="{name}" style="{style}">{html.escape(shown)}</pre>'
-
-
-def plain_log(text: str) -> str:
-    """Log lines as a terminal shows them: without escape sequences, a line that was overwritten as it was last."""
-    rows = []
-    for row in text.rstrip("\n").split("\n"):
-        last = _ESCAPES.sub("", row.rstrip("\r").rpartition("\r")[2])
-        last = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in last)
-        rows.append(last if len(last) <= _WIDEST else last[: _WIDEST - 1] + "…")
-    return "\n".join(rows).strip("\n")
 
 
 def note(text: str, *, bad: bool = False) -> str:

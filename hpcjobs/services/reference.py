@@ -42,6 +42,8 @@ from hpcjobs.models import (
     JobQuery,
     JobQueryAnswer,
     JobSpec,
+    LoginInfo,
+    LoginOrder,
     OutputFile,
     OutputList,
     ServiceInfo,
@@ -419,6 +421,11 @@ class ReferenceService(Service):
     def tasks(self) -> Op[list[TaskInfo]]:
         """The functions that the server's operator offers by name."""
         return (yield from self._model(TaskList, Request("GET", "/v1/tasks"))).items
+
+    def job_page(self) -> Op[str]:
+        """An address that lets a browser in, once and within ten minutes, to the server's page of all jobs."""
+        told = yield from self._model(LoginInfo, _post("/v1/logins", LoginOrder(), repeatable=None))
+        return self.base_url + told.path
 
     def create_token(self, order: TokenOrder) -> Op[TokenInfo]:
         """Make a token; its secret is told once."""

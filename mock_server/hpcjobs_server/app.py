@@ -21,9 +21,11 @@ from hpcjobs_server.api import (
     faults,
     health,
     jobs,
+    logins,
     logs,
     named,
     outputs,
+    pages,
     queues,
     tapis,
     tokens,
@@ -41,7 +43,7 @@ _TIDYING = 3600.0
 _CLOSING = 2.0
 """Seconds for which the database's connections may take to end."""
 
-DIALECTS: problems.Dialects = {tapis.PREFIX: tapis.refusal}
+DIALECTS: problems.Dialects = (tapis.refusal, pages.refusal)
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +77,12 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
     problems.install(app, DIALECTS)
     documents.install(app)
     # as one flat list: a request finds its route sooner, and the route knows its whole path
-    for part in (jobs, logs, events, outputs, blobs, uploads, named, apps, faults, queues, tokens, health):
+    for part in (jobs, logs, events, outputs, blobs, uploads, named, apps, faults, queues, tokens, logins, health):
         app.router.routes.extend(part.router.routes)
     app.router.routes.extend(health.outside.routes)
     for router in tapis.ROUTERS:
         app.router.routes.extend(router.routes)
+    pages.install(app)
     return app
 
 

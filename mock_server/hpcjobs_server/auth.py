@@ -61,16 +61,24 @@ class Tokens:
         self._store = store
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
-    async def caller(self, header: str | None) -> Caller:
-        """Who asks, by the header ``Authorization``.
+    async def caller(self, credentials: str | None) -> Caller:
+        """Who asks, by the header ``Authorization`` or by what :func:`credentials` has in its place.
 
         Raises:
             Problem: 401, where there is no token, or a wrong or an expired one.
         """
-        scheme, _, token = (header or "").partition(" ")
+        scheme, _, token = (credentials or "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise _refused("no_token", "send a token: 'Authorization: Bearer TOKEN'", challenge="Bearer")
+        return await self.bearer(token)
+
+    async def bearer(self, token: str) -> Caller:
+        """Who has this token.
+
+        Raises:
+            Problem: 401, where it is wrong or has expired.
+        """
         if not _TOKEN.fullmatch(token):
             raise _bad_token()
         key = hashlib.sha256(token.encode()).digest()
@@ -108,10 +116,39 @@ async def authorise(request: Request, scope: Scope) -> Caller:
         Problem: 401 without a good token, 403 where the token's scope is too small.
     """
     tokens: Tokens = request.app.state.context.tokens
-    caller = await tokens.caller(request.headers.get("authorization"))
+    caller = await tokens.caller(credentials(request))
     if not caller.may(scope):
         raise Problem(403, "scope", f"the token has the scope {caller.scope.value}; this needs {scope.value}")
     return caller
+
+
+def credentials(request: Request) -> str | None:
+    """What a request shows to be let in: its header, else, where it only looks, the session of the job page.
+
+    A browser sends a cookie by itself, so it counts only for what changes nothing, and only where the browser does not
+    say that another site has sent it there.
+    """
+    header = request.headers.get("authorization")
+    if header is not None or request.method not in {"GET", "HEAD"}:
+        return header
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        return None
+    session = session_of(request)
+    return None if session is None else f"Bearer {session}"
+
+
+def session_of(request: Request) -> str | None:
+    """The token of the job page's session that a browser has; None where it has none."""
+    return request.cookies.get(cookie_name(request)) or None
+
+
+def cookie_name(request: Request) -> str:
+    """The name of the cookie that has the session.
+
+    Browsers do not tell cookies of one host apart by port: two services there would log each other's people out.
+    """
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"hpcjobs-session-{port}" if port.isdecimal() and len(port) <= 5 else "hpcjobs-session"
 
 
 def _bad_token() -> Problem:

@@ -390,7 +390,7 @@ def _detach(settings: Settings, *, as_json: bool) -> None:
 
     from hpcjobs_server import control
     from hpcjobs_server.datafolder import DataError, DataFolder
-    from hpcjobs_server.supervisor import greeting
+    from hpcjobs_server.greeting import greeting
 
     folder = DataFolder(settings.data)
     try:

@@ -15,6 +15,7 @@ from hpcjobs_server.files import Blobs
 from hpcjobs_server.following import Growth
 from hpcjobs_server.janitor import Janitor
 from hpcjobs_server.metrics import Metrics
+from hpcjobs_server.outcomes import Outcomes
 from hpcjobs_server.partials import Partials
 from hpcjobs_server.store import EVENTS_CHANNEL
 from hpcjobs_server.tasks import Tasks
@@ -48,6 +49,7 @@ class Context:
     apps: Apps
     faults: Faults
     janitor: Janitor
+    outcomes: Outcomes = dataclasses.field(default_factory=Outcomes)
     _workers: Sequence[WorkerInfo] = ()
     _asked: float = float("-inf")
 

@@ -56,7 +56,7 @@ class Edge:
         except Exception as error:
             if status:  # half an answer is sent: the connection must break, so that the client notices
                 raise
-            await told(problem_of(error), scope["path"], self._dialects)(scope, receive, sender)
+            await told(problem_of(error), scope, self._dialects)(scope, receive, sender)
         finally:
             route = getattr(scope.get("route"), "path", None) or "unmatched"
             seconds = time.perf_counter() - began

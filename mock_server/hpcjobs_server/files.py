@@ -7,6 +7,7 @@ never through a link, and only regular files are opened at all (a FIFO would han
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import errno
 import hashlib
@@ -163,10 +164,27 @@ def _noted_inputs(root: Path, parts: Sequence[str]) -> dict[str, list[int]]:
     return marks if isinstance(marks, dict) else {}
 
 
-def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
-    """Every regular file below a folder, by name; links are neither listed nor followed.
+@dataclasses.dataclass
+class Found:
+    """What there is below a folder.
 
-    A file whose name cannot travel (not UTF-8, a backslash, longer than the limits) is left out.
+    Attributes:
+        files: The files, by name.
+        unnamed: Files, and folders with all that is in them, whose names cannot travel: the name, with what is no
+            text in it written out, and why.
+    """
+
+    files: list[OutputFile] = dataclasses.field(default_factory=list)
+    unnamed: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
+    """The files of :func:`look_below`: one whose name cannot travel is left out."""
+    return look_below(root, parts).files
+
+
+def look_below(root: Path, parts: Sequence[str]) -> Found:
+    """Every regular file below a folder; links are neither listed nor followed.
 
     Args:
         root: A folder that is trusted.
@@ -176,7 +194,7 @@ def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
         TooManyFiles: There are more than ``MOST_FILES``.
     """
     inputs = _noted_inputs(root, parts[:-1])
-    found: list[OutputFile] = []
+    found = Found()
     waiting: list[tuple[str, ...]] = [()]
     seen = 0
     while waiting:
@@ -195,8 +213,11 @@ def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
                 seen += 1
                 if seen > MOST_FILES:
                     raise TooManyFiles
-                name = _travelling("/".join((*inside, entry.name)))
-                if name is None:
+                name = "/".join((*inside, entry.name))
+                why_not = _why_not(name)
+                if why_not is not None:
+                    if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
+                        found.unnamed.append((os.fsencode(name).decode("utf-8", "backslashreplace"), why_not))
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append((*inside, entry.name))
@@ -204,7 +225,7 @@ def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
                     with contextlib.suppress(FileNotFoundError):  # removed since
                         facts = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
                         unchanged = inputs.get(name) == [facts.st_size, facts.st_mtime_ns]
-                        found.append(
+                        found.files.append(
                             OutputFile(
                                 path=name,
                                 size=facts.st_size,
@@ -212,15 +233,22 @@ def list_below(root: Path, parts: Sequence[str]) -> list[OutputFile]:
                                 unchanged_input=unchanged,
                             )
                         )
-    return sorted(found, key=lambda file: file.path)
+    found.files.sort(key=lambda file: file.path)
+    found.unnamed.sort()
+    return found
 
 
-def _travelling(name: str) -> str | None:
+def _why_not(name: str) -> str | None:
+    """Why a name cannot travel; None where it can."""
     try:
         name.encode()
-        return name if check_file_name(name) == name else None
+        if check_file_name(name) == name:
+            return None
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
     except ValueError:
-        return None
+        pass
+    return "it has a backslash in it" if "\\" in name else "it is too long"
 
 
 def _moment(seconds: float) -> dt.datetime | None:

@@ -15,7 +15,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import psycopg
@@ -26,6 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Scope
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -190,30 +191,31 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
-Dialects = Mapping[str, Callable[[Problem], Response]]
-"""By what an address begins with: how those who ask there are told no."""
+Dialect = Callable[[Problem, Scope], Response | None]
+"""How those who ask are told no, by what they ask; None where this is not for them."""
+
+Dialects = Sequence[Dialect]
+"""The first that has an answer gives it."""
 
 
-def told(problem: Problem, path: str, dialects: Dialects) -> Response:
-    """A problem in the words of the API that was asked: a problem document, where that has none of its own."""
-    for prefix, dialect in dialects.items():
-        if path.startswith(prefix):
-            return dialect(problem)
-    return problem.response()
+def told(problem: Problem, scope: Scope, dialects: Dialects) -> Response:
+    """A problem in the words of what was asked: a problem document, where that has none of its own."""
+    answers = (dialect(problem, scope) for dialect in dialects)
+    return next((answer for answer in answers if answer is not None), None) or problem.response()
 
 
 def install(app: FastAPI, dialects: Dialects) -> None:
     """Make every answer of ``app`` that says no a problem document, or what a dialect has in its place."""
 
     async def on_error(request: Request, error: Exception) -> Response:
-        return told(problem_of(error), request.url.path, dialects)
+        return told(problem_of(error), request.scope, dialects)
 
     async def on_validation(request: Request, error: Exception) -> Response:
         problem = invalid(_request_errors(cast("RequestValidationError", error)))
-        return told(problem, request.url.path, dialects)
+        return told(problem, request.scope, dialects)
 
     async def on_http(request: Request, error: Exception) -> Response:
-        return told(_of_http(request, cast("HTTPException", error)), request.url.path, dialects)
+        return told(_of_http(request, cast("HTTPException", error)), request.scope, dialects)
 
     for kind in (Problem, *DATABASE_AWAY, psycopg.DataError):
         app.add_exception_handler(kind, on_error)

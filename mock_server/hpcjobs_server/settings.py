@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """The tenant that the Tapis API (``/v3``) says it is."""
     tapis_token_seconds: float = Field(default=14_400.0, gt=0)
     """For how long a token is good that was got with a password at ``/v3/oauth2/tokens``."""
+    session_seconds: float = Field(default=43_200.0, gt=0, le=30 * 86_400)
+    """For how long a browser that has logged in to the job page stays so."""
     faults: bool = False
     """Whether an administrator may have the Tapis API fail on purpose, by ``/v1/faults``."""
     keep: Annotated[float, BeforeValidator(_seconds), Field(gt=0)] | None = None

@@ -33,6 +33,7 @@ from hpcjobs._version import __version__
 from hpcjobs_server import console, processes
 from hpcjobs_server.datafolder import DataError, DataFolder, port_problem
 from hpcjobs_server.embedded import EmbeddedError, EmbeddedPostgres
+from hpcjobs_server.greeting import greeting
 from hpcjobs_server.processes import Child
 from hpcjobs_server.settings import PREFIX, Settings
 from hpcjobs_server.waking import Signals
@@ -669,38 +670,6 @@ class Supervisor:
                 pretty=console.pretty(),
             )
         )
-
-
-def greeting(url: str, token: Path, facts: Mapping[str, str], *, pretty: bool) -> str:
-    """What is printed when the service runs: its address with the token, as Jupyter does, and some facts.
-
-    Args:
-        url: The address.
-        token: The file that holds the token.
-        facts: The facts by name.
-        pretty: Whether this goes to a terminal.
-    """
-
-    def style(text: str, code: str) -> str:
-        return f"\033[{code}m{text}\033[0m" if pretty else text
-
-    wide = max(map(len, facts), default=0) + 2
-    lines = [f"  {style(name.ljust(wide), '2')}{text}" for name, text in facts.items()]
-    head = style(f"hpcjobs {__version__} runs at", "1")
-    return "\n".join([head, "", f"    {style(token_url(url, token), '36')}", "", *lines, ""])
-
-
-def token_url(url: str, token: Path) -> str:
-    """The address at which a browser is let in.
-
-    Args:
-        url: The address.
-        token: The file that holds the token.
-    """
-    try:
-        return f"{url}/?token={token.read_text(encoding='utf-8').strip()}"
-    except OSError:
-        return url
 
 
 def _count(number: int, thing: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browser.job_page import OpenPage, pages
 from tests.browser.jupyter import PATIENCE, FrontEnd, Jupyter, Notebook, running_jupyter
 from tests.running import Service
 
@@ -105,3 +106,10 @@ def open_notebook(jupyter: Jupyter, browser: Browser, shared_service: Service, t
     for notebook in opened:
         notebook.close()
     jupyter.end_kernels()
+
+
+@pytest.fixture
+def open_page(browser: Browser, shared_service: Service, token: str) -> Iterator[OpenPage]:
+    """Opens the job page: see :mod:`tests.browser.job_page`."""
+    with pages(browser, shared_service, token) as opens:
+        yield opens

@@ -337,7 +337,7 @@ async def test_metrics_count_by_route_and_never_by_path(api: Api) -> None:
         "hpcjobs_database_up 1.0",
         'hpcjobs_http_requests_total{method="POST",route="/v1/jobs",status="201"} 1.0',
         'hpcjobs_http_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"} 1.0',
-        'hpcjobs_http_requests_total{method="GET",route="/v1/jobs/{job_id}/files/{path:path}",status="404"} 1.0',
+        'hpcjobs_http_requests_total{method="GET",route="/v1/jobs/{job_id}/files/{path:filename}",status="404"} 1.0',
         'hpcjobs_http_requests_total{method="GET",route="unmatched",status="404"} 1.0',
         'hpcjobs_http_requests_total{method="other",route="/v1/jobs",status="405"} 1.0',
         'hpcjobs_http_request_seconds_count{method="POST",route="/v1/jobs"} 1.0',
@@ -383,7 +383,9 @@ async def test_the_openapi_document_is_complete(api: Api) -> None:
         "created_after",
         "created_before",
         "limit",
+        "sort",
         "cursor",
+        "before",
         "key",
     }
     log = {parameter["name"] for parameter in paths["/v1/jobs/{job_id}/logs/{stream}"]["get"]["parameters"]}

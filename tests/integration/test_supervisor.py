@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -186,7 +187,12 @@ def test_serve_runs_tells_how_and_ctrl_c_leaves_nothing(
     one = serve("--token-file", str(token_file)).ready()
     token = (data / "token").read_text().strip()
     url = DataFolder(data).server()
-    assert f"    {url}/?token={token}\n" in one.said()
+    [address] = re.findall(rf"^    ({re.escape(url or '')}/login\?key=\S+)$", one.said(), re.MULTILINE)
+    assert token not in one.said(), "it would be in the terminal's history, and in the browser's"
+    assert httpx.get(address, trust_env=False).status_code == 200
+    key = httpx.URL(address).params["key"]
+    let_in = [httpx.post(f"{url}/login", data={"key": key}, trust_env=False) for _ in range(2)]
+    assert [answer.status_code for answer in let_in] == [303, 401]
     assert f"{data}\n" in one.said()
     assert "\033" not in one.said(), "no colours in a file"
     assert token_file.read_text().strip() == token
@@ -622,7 +628,8 @@ def test_detach_returns_when_the_service_answers_and_stop_ends_it(data: Path) ->
     url = folder.server()
     assert url is not None
     assert healthy(url)
-    assert f"{url}/?token={(data / 'token').read_text().strip()}" in done.stdout
+    assert f"{url}/login?key=" in done.stdout
+    assert (data / "token").read_text().strip() not in done.stdout
     assert (data / "token").read_text().strip() not in (data / "log" / "serve.log").read_text()
     found = family(control.status(folder))
     supervisor = control.status(folder).supervisor

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from hpcjobs.actions import CancelOrder, DeleteOrder, JobChanges, RetryOrder, UpdateOrder
 from hpcjobs.arrays import ArrayOrder, ManyOrder
-from hpcjobs.models import InputQuery, JobQuery, JobSpec, TokenOrder
+from hpcjobs.models import InputQuery, JobQuery, JobSpec, LoginOrder, TokenOrder
 from hpcjobs.records import QueueOrder
 from hpcjobs_server.problems import MEDIA_TYPE, ProblemDocument
 
@@ -85,7 +85,7 @@ def install(app: FastAPI) -> None:
             components = document.setdefault("components", {})
             models: list[type[BaseModel]] = [
                 JobSpec, JobQuery, InputQuery, ManyOrder, ArrayOrder, CancelOrder, RetryOrder, DeleteOrder, UpdateOrder,
-                JobChanges, QueueOrder, TokenOrder, ProblemDocument,
+                JobChanges, QueueOrder, TokenOrder, LoginOrder, ProblemDocument,
             ]  # fmt: skip
             _, more = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
             components.setdefault("schemas", {}).update(more["$defs"])

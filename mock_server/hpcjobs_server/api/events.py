@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from hpcjobs import models
 from hpcjobs_server.api import documents
-from hpcjobs_server.auth import Caller, authorise
+from hpcjobs_server.auth import Caller, authorise, credentials
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.events import Batch, Connection
 from hpcjobs_server.problems import DATABASE_AWAY, Problem, invalid
@@ -115,7 +115,7 @@ class EventStream(Response):
 
     async def _still_allowed(self, context: Context) -> bool:
         try:
-            await context.tokens.caller(self._request.headers.get("authorization"))
+            await context.tokens.caller(credentials(self._request))
         except Problem:
             return False
         except DATABASE_AWAY:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 import anyio
 from fastapi import APIRouter
@@ -46,12 +45,6 @@ async def info(request: Request) -> Response:
     return answer(told)
 
 
-@outside.get("/", openapi_extra=documents.OPEN)
-async def root() -> dict[str, Any]:
-    """Where to go from here."""
-    return {"name": "hpcjobs", "version": __version__, "openapi": "/v1/openapi.json"}
-
-
 @outside.get("/healthz", openapi_extra=documents.OPEN)
 async def healthz() -> dict[str, str]:
     """Whether the process answers."""
@@ -78,7 +71,7 @@ async def read_metrics(request: Request) -> Response:
     return Response(await context_of(request).metrics.text(), media_type=metrics.MEDIA_TYPE)
 
 
-for _path, _endpoint in (("/", root), ("/healthz", healthz), ("/readyz", readyz)):
+for _path, _endpoint in (("/healthz", healthz), ("/readyz", readyz)):
     outside.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
 

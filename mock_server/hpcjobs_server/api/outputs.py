@@ -12,6 +12,7 @@ from starlette.responses import Response
 from hpcjobs.models import OutputList, Scope, check_file_name
 from hpcjobs_server.api import documents
 from hpcjobs_server.api.bodies import answer
+from hpcjobs_server.api.filenames import FILENAME
 from hpcjobs_server.auth import authorise
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.digests import repr_digest, wants_sha256
@@ -21,6 +22,7 @@ from hpcjobs_server.ranges import ByteRange
 from hpcjobs_server.sending import Piece, PieceResponse
 
 _MEDIA_TYPE = "application/octet-stream"
+_FILE = f"/jobs/{{job_id}}/files/{{path:{FILENAME}}}"
 _SUM = "The SHA-256 of the whole file, where Want-Repr-Digest asks for it and the file does not change meanwhile"
 
 router = APIRouter(prefix="/v1", tags=["files"])
@@ -43,7 +45,7 @@ async def list_files(request: Request, job_id: str) -> Response:
 
 
 @router.get(
-    "/jobs/{job_id}/files/{path:path}",
+    _FILE,
     responses={
         200: documents.raw("The whole file", _MEDIA_TYPE, ETag="Tells this content from another", Repr_Digest=_SUM),
         206: documents.raw(
@@ -82,7 +84,7 @@ async def read_file(request: Request, job_id: str, path: str) -> Response:
     return PieceResponse(piece, name=name.name, media_type=_MEDIA_TYPE, headers=headers)
 
 
-router.add_api_route("/jobs/{job_id}/files/{path:path}", read_file, methods=["HEAD"], include_in_schema=False)
+router.add_api_route(_FILE, read_file, methods=["HEAD"], include_in_schema=False)
 
 
 async def _folder(request: Request, context: Context, job_id: str) -> tuple[str, ...]:

@@ -39,7 +39,17 @@ async def list_queues(request: Request) -> Response:
 async def set_queue(request: Request, name: str) -> Response:
     """Set a queue: pause or resume it, limit its jobs. Needs the scope admin."""
     caller = await authorise(request, Scope.ADMIN)
-    if not _NAME.fullmatch(name):
-        raise invalid([("name", f"{name!r} cannot be a queue: letters, digits, '.', '_' and '-', 100 at most")])
+    check_name(name)
     order = await read_model(request, QueueOrder)
     return answer(await context_of(request).store.set_queue(name, order, actor=caller.owner))
+
+
+def check_name(name: str) -> str:
+    """The name, which a queue can have.
+
+    Raises:
+        Problem: 422: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise invalid([("name", f"{name!r} cannot be a queue: letters, digits, '.', '_' and '-', 100 at most")])
+    return name

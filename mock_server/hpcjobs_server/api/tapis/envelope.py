@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from hpcjobs._version import __version__
 from hpcjobs_server.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 PREFIX = "/v3/"
 
@@ -63,8 +66,10 @@ def envelope(
     return Response(json.dumps(body), status_code=status, headers=headers, media_type="application/json")
 
 
-def refusal(problem: Problem) -> Response:
-    """A problem in an envelope."""
+def refusal(problem: Problem, scope: Scope) -> Response | None:
+    """A problem in an envelope; None where something else was asked for."""
+    if not scope["path"].startswith(PREFIX):
+        return None
     code = _CODES.get(problem.code) or (
         problem.code if isinstance(problem, TapisProblem) else f"TAPIS_{problem.code.upper()}"
     )

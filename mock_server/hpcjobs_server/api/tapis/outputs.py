@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from hpcjobs.models import Scope, StderrMode, check_file_name
 from hpcjobs.tapis_data import SUFFIX, time_text
+from hpcjobs_server.api.filenames import FILENAME
 from hpcjobs_server.api.tapis.callers import authorise
 from hpcjobs_server.api.tapis.envelope import TapisProblem, bad_request, envelope
 from hpcjobs_server.api.tapis.finding import find, flag, page
@@ -170,7 +171,7 @@ class _Outputs:
         }
 
 
-@router.get("/list/{path:path}")
+@router.get(f"/list/{{path:{FILENAME}}}")
 async def list_outputs(request: Request, uuid: str, path: str) -> Response:
     """List what is in a folder of a job."""
     limit, skip = page(request)
@@ -187,7 +188,7 @@ async def list_outputs(request: Request, uuid: str, path: str) -> Response:
 router.add_api_route("/list", list_outputs, methods=["GET"])
 
 
-@router.get("/download/{path:path}")
+@router.get(f"/download/{{path:{FILENAME}}}")
 async def download_output(request: Request, uuid: str, path: str) -> Response:
     """Send a file of a job, or a range of it."""
     seen, outputs, name = await _outputs(request, uuid, path)
@@ -219,7 +220,7 @@ async def download_output(request: Request, uuid: str, path: str) -> Response:
     return PieceResponse(piece, name=called, media_type=_MEDIA_TYPE, headers=headers)
 
 
-router.add_api_route("/download/{path:path}", download_output, methods=["HEAD"])
+router.add_api_route(f"/download/{{path:{FILENAME}}}", download_output, methods=["HEAD"])
 
 
 async def _outputs(request: Request, uuid: str, path: str) -> tuple[Seen, _Outputs, str]:

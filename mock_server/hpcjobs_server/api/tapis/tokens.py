@@ -18,6 +18,7 @@ from hpcjobs_server.api.tapis.callers import unwrapped, wrapped
 from hpcjobs_server.api.tapis.envelope import TapisProblem, bad_request, envelope
 from hpcjobs_server.context import Context, context_of
 
+REFRESH_NAME = "Tapis refresh"
 REFRESH = dt.timedelta(days=30)
 """For how long a token can be refreshed."""
 
@@ -40,7 +41,7 @@ async def create_token(request: Request) -> Response:
         if _client(request, asked) is None:
             raise bad_request("OAUTH_INVALID_CLIENT", "refresh_token needs a client_id, by Basic or in the body")
         token = unwrapped(_text(asked, "refresh_token"))[0]
-        found = await context.store.redeem_token(token)
+        found = await context.store.redeem_token(token, name=REFRESH_NAME)
         if found is None:
             raise TapisProblem(401, "OAUTH_INVALID_GRANT", "the refresh token is not good, or was used; log in again")
         parent = found
@@ -54,7 +55,7 @@ async def create_token(request: Request) -> Response:
     issuer = f"{str(request.base_url).rstrip('/')}/v3/tokens"
     result = {"access_token": _told(context, made, "access", issuer)}
     if _client(request, asked) is not None:
-        refresh = await context.store.derive_token(parent, name="Tapis refresh", expires_in=REFRESH, refreshes=True)
+        refresh = await context.store.derive_token(parent, name=REFRESH_NAME, expires_in=REFRESH, refreshes=True)
         if refresh is not None:
             result["refresh_token"] = _told(context, refresh, "refresh", issuer)
     return envelope(result, "OAUTH_TOKEN_CREATED Token created successfully.", status=201)

@@ -1,0 +1,571 @@
+"""The pages: what they show of jobs, to whom, and what their forms do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import pytest
+
+from hpcjobs.lifecycle import Action, JobState
+from hpcjobs_server.api.pages.job import address_of
+from hpcjobs_server.api.pages.rendering import POLICY
+from hpcjobs_server.settings import Settings
+from tests.integration.browsing import Page, Visitor, read, visiting
+from tests.integration.serving import NO_DATABASE, Api, serving
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "</title></pre></textarea><b>",
+    "javascript:alert(1)",
+    "\u202eevil\u2066",
+    "&lt;b&gt;&amp;",
+)
+
+
+@pytest.fixture
+async def api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
+    async with serving(Settings(data=tmp_path / "data", database_url=database, port=0)) as api:
+        yield api
+
+
+@pytest.fixture
+async def ada(api: Api) -> AsyncIterator[Visitor]:
+    """Somebody who may act on her own jobs, which are those of ``api.submit``."""
+    async with visiting(api, "ada") as visitor:
+        yield visitor
+
+
+@pytest.fixture
+async def operator(api: Api) -> AsyncIterator[Visitor]:
+    """Somebody who sees everybody's jobs and sets queues."""
+    async with visiting(api, "root", "admin") as visitor:
+        yield visitor
+
+
+def check_harmless(page: Page) -> None:
+    """Nothing in a page does anything but what its own templates have in them."""
+    for tag, attributes in page.tags:
+        assert tag not in {"img", "iframe", "object", "embed", "style"}, (tag, attributes)
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, attributes)
+            assert name != "style", (tag, attributes)
+            if name in {"href", "src", "action"}:
+                assert not (value or "").startswith(("http:", "https:", "//", "javascript:", "data:")), (tag, value)
+    for script in page.named("script"):
+        assert "/static/" in f"/{script.get('src')}"
+        assert "defer" in script
+
+
+def listed(page: Page) -> list[str]:
+    """The ids of the jobs in a list, in order."""
+    return [str(row.get("id")).removeprefix("job-") for row in page.named("tr") if row.get("id")]
+
+
+async def state(api: Api, job_id: str) -> str:
+    answer = await api.http.get(f"/v1/jobs/{job_id}")
+    return answer.json()["state"] if answer.status_code == 200 else "none"
+
+
+async def failed(api: Api, **fields: Any) -> str:
+    job_id = await api.submit(**fields)
+    await api.start(job_id)
+    await api.finish(job_id, JobState.FAILED)
+    return job_id
+
+
+# Every page
+
+
+async def test_every_page_forbids_what_it_does_not_need(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit()
+    for path in ("/", f"/jobs/{job_id}", "/queues", "/login", "/nowhere", "/?state=x"):
+        headers = (await ada.get(path)).headers
+        assert headers["content-security-policy"] == POLICY
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff"
+        check_harmless(await ada.page(path, (await ada.get(path)).status_code))
+    for word in ("unsafe", "*", "http"):
+        assert word not in POLICY
+
+
+async def test_the_files_of_the_page_are_kept_for_as_long_as_they_are_the_same(ada: Visitor) -> None:
+    page = await ada.page("/")
+    sources = [str(script["src"]) for script in page.named("script")]
+    sources += [str(link["href"]) for link in page.named("link")]
+    assert len(sources) >= 4
+    for source in sources:
+        answer = await ada.get(f"/{source}")
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    mark = sources[0].split("/")[1]
+    old = await ada.get("/" + sources[0].replace(mark, "0" * 12))
+    assert (old.status_code, old.headers["cache-control"]) == (200, "no-store")
+    for path in ("/static/x/../../app.py", "/static/x/..%2f..%2fapp.py", "/static/x/vendor/README.md", "/static/x/"):
+        assert (await ada.get(path)).status_code == 404
+
+
+async def test_a_program_is_answered_as_before(api: Api, ada: Visitor) -> None:
+    """Who asks for data gets data, also at the page's own addresses; a browser gets pages, also where there is none."""
+    answer = await api.http.get("/")
+    assert answer.json()["openapi"] == "/v1/openapi.json"
+    assert (await api.http.get("/nowhere")).json()["code"] == "not_found"
+    assert (await ada.get("/v1/nowhere")).headers["content-type"] == "application/problem+json"
+    assert "there is no such page" in (await ada.page("/nowhere/at/all", 404)).text
+    assert (await ada.http.head("/")).status_code == 200
+
+
+async def test_addresses_hold_below_a_folder_of_a_proxy(api: Api, ada: Visitor) -> None:
+    """Every address in a page is relative and leads, from where the page is, to what is there."""
+    job_id = await api.submit()
+    for path in ("/", f"/jobs/{job_id}", "/queues", "/nowhere/at/all", "/jobs/a%2Fb"):
+        answer = await ada.get(path)
+        outside = httpx.URL(f"http://proxy/user/8765{path}")
+        for link in {*read(answer).links} - {"#main"}:
+            reached = outside.join(link)
+            assert str(reached).startswith("http://proxy/user/8765/"), (path, link)
+            inside = str(reached).removeprefix("http://proxy/user/8765")
+            assert (await ada.get(inside)).status_code in {200, 416}, (path, link)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_whatever_a_job_is_called_or_says_is_text(api: Api, ada: Visitor, text: str) -> None:
+    first = await api.submit(
+        name=text, tags=[text], meta={text: text}, env={"A": text}, command=["echo", text], start_in="1h"
+    )
+    await api.http.post(f"/v1/jobs/{first}/cancel", json={"reason": text})
+    job_id = await api.submit(name=text, tags=[text])
+    folder = await api.start(job_id)
+    (folder / "stdout").write_text(f"{text}\n{text}")
+    for name in (text.replace("/", "_"), "a?b#c%20d", "new\nline"):
+        (folder / "work" / name).write_text("x")
+    await api.finish(job_id, JobState.FAILED)
+    form = {"action": "delete", "ids": [first, job_id]}
+    confirm = await ada.post("/act", **form)
+    done = await ada.post("/act", confirmed="1", **form)
+    pages = [await ada.page(path) for path in ("/", f"/?tag={httpx.QueryParams({'t': text})['t']}")]
+    pages += [
+        read(confirm),
+        await ada.page(done.headers["location"].replace("./", "/") if False else "/" + done.headers["location"]),
+    ]
+    again = await api.submit(name=text, tags=[text], queue="q", after=[])
+    pages.append(await ada.page(f"/jobs/{again}"))
+    for page in pages:
+        check_harmless(page)
+    if text.isprintable():
+        assert text in pages[-1].text
+    assert "\u202e" not in "".join(page.text for page in pages)
+
+
+async def test_what_a_job_wrote_is_text_and_its_files_are_fetched_by_their_links(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit()
+    folder = await api.start(job_id)
+    (folder / "stdout").write_text("\n".join(HOSTILE))
+    names = [*(text.replace("/", "_") for text in HOSTILE), "a?b#c%20d", "new\nline", "é", " "]
+    names = [name for name in names if "\\" not in name]
+    for name in names:
+        (folder / "work" / name).write_text(name)
+    (folder / "work" / "sub").mkdir()
+    (folder / "work" / "sub" / "out.csv").write_text("sub/out.csv")
+    page = await ada.page(f"/jobs/{job_id}")
+    check_harmless(page)
+    assert "<script>alert(1)</script>" in page.text
+    links = [link for link in page.links if "/files/" in link]
+    contents = {(await ada.get(f"/jobs/{link}")).text for link in links}
+    assert contents == {*names, "sub/out.csv"}
+    for link in links:
+        answer = await ada.get(f"/jobs/{link}")
+        assert answer.headers["content-disposition"].startswith("attachment")
+
+
+async def test_links_out_of_the_jobs_folder_are_not_followed(api: Api, ada: Visitor, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a secret")
+    job_id = await api.submit()
+    folder = await api.start(job_id)
+    (folder / "stdout").unlink()
+    (folder / "stdout").symlink_to(secret)
+    (folder / "work" / "link").symlink_to(secret)
+    page = await ada.page(f"/jobs/{job_id}")
+    assert "a secret" not in page.text
+    assert not [link for link in page.links if "/files/" in link]
+
+
+async def test_anothers_job_is_not_there(api: Api, ada: Visitor) -> None:
+    """Its page says what the page of no job says, and nothing can be done to it."""
+    job_id = await api.submit(name="hers", start_in="1h")
+    async with visiting(api, "bob") as bob:
+        theirs = await bob.page(f"/jobs/{job_id}", 404)
+        none = await bob.page("/jobs/0b7f7a52-0000-4000-8000-000000000000", 404)
+        assert theirs.text == none.text == (await bob.page("/jobs/x", 404)).text
+        assert not listed(await bob.page("/"))
+        assert (await bob.post("/act", action="cancel", ids=job_id)).status_code == 404
+        done = await bob.post("/act", action="cancel", ids=job_id, confirmed="1")
+        assert "not there any more" in (await bob.page("/" + done.headers["location"])).text
+        assert (await bob.get("/?owner=ada")).status_code == 422
+    assert await state(api, job_id) == "PENDING"
+
+
+async def test_who_may_only_look_is_shown_nothing_to_press(api: Api) -> None:
+    job_id = await api.submit(start_in="1h")
+    async with visiting(api, "ada", "read") as reader:
+        for path in ("/", f"/jobs/{job_id}", "/queues"):
+            page = await reader.page(path)
+            assert set(page.buttons) <= {"Log out", "Show", "Copy"}
+            assert not page.values("ids")
+        for action in ("cancel", "retry", "delete"):
+            answer = await reader.post("/act", action=action, ids=job_id, confirmed="1")
+            assert answer.status_code == 403
+            assert "the scope read" in read(answer).text
+    assert await state(api, job_id) == "PENDING"
+
+
+# The list
+
+
+async def test_the_address_is_the_list(api: Api, ada: Visitor) -> None:
+    """Filters, order and place are in it; each condition holds."""
+    ids = [await api.submit(name=f"fit-{n}", tags=["odd"] if n % 2 else ["even"], start_in="1h") for n in range(6)]
+    other = await api.submit(name="other", queue="night")
+    assert listed(await ada.page("/")) == [other, *reversed(ids)]
+    assert listed(await ada.page("/?name=fit-*&tag=odd&sort=created")) == [ids[1], ids[3], ids[5]]
+    assert listed(await ada.page("/?queue=night")) == [other]
+    assert listed(await ada.page("/?state=queued")) == [other]
+    assert listed(await ada.page("/?state=PENDING&sort=-name&limit=2")) == [ids[5], ids[4]]
+    assert not listed(await ada.page("/?created_before=1h"))
+    assert len(listed(await ada.page("/?created_after=1h"))) == 7
+    page = await ada.page("/?tag=odd")
+    assert "PENDING 3" in page.text
+
+
+async def test_pages_follow_each_other_without_a_lost_or_doubled_job(api: Api, ada: Visitor) -> None:
+    ids = [await api.submit(name=f"n{n}") for n in range(7)]
+    for sort, wanted in (("-created", [*reversed(ids)]), ("name", ids)):
+        seen, path, pages = [], f"/?limit=3&sort={sort}", []
+        while path:
+            page = await ada.page(path)
+            pages.append(listed(page))
+            seen += listed(page)
+            forward = [link for link in page.links if "cursor=" in link]
+            path = f"/{forward[0]}" if forward else ""
+        assert seen == wanted
+        back = [link for link in page.links if "before=" in link]
+        assert listed(await ada.page(f"/{back[0]}")) == pages[-2]
+
+
+async def test_what_an_address_asks_wrongly_is_said_and_nothing_is_shown_instead(api: Api, ada: Visitor) -> None:
+    """A condition that cannot be used is never left out: the list would be another one than was asked for."""
+    await api.submit(name="there")
+    for query, said in (
+        ("state=DONE", "FINISHED"),
+        ("sort=size", "-created"),
+        ("cursor=x", "first page"),
+        ("limit=0", "1"),
+    ):
+        page = await ada.page(f"/?{query}", 422)
+        assert said in page.text
+        assert not listed(page)
+        assert "there" not in page.text.replace("there is", "")
+
+
+async def test_an_operator_sees_everybodys_jobs_and_whose_they_are(api: Api, operator: Visitor) -> None:
+    mine = await api.submit(name="of-ada")
+    async with api.client("bob") as bob:
+        theirs = (await bob.post("/v1/jobs", json={"command": "true", "name": "of-bob"})).json()["id"]
+    assert set(listed(await operator.page("/"))) == {mine, theirs}
+    assert listed(await operator.page("/?owner=bob")) == [theirs]
+    form = {"action": "cancel", "all": "1", "conditions": "owner=bob"}
+    assert "Cancel 1 job?" in read(await operator.post("/act", **form)).text
+    await operator.post("/act", confirmed="1", **form)
+    assert (await state(api, mine), (await api.store.get(None, theirs)).state) == ("QUEUED", "CANCELLED")  # type: ignore[union-attr]
+
+
+# Acting on many
+
+
+async def test_nothing_is_done_before_it_was_confirmed(api: Api, ada: Visitor) -> None:
+    ids = [await api.submit(name=f"n{n}") for n in range(3)]
+    page = read(await ada.post("/act", action="cancel", ids=ids))
+    assert "Cancel 3 jobs?" in page.text
+    assert set(page.values("ids")) == set(ids)
+    assert [await state(api, job_id) for job_id in ids] == ["QUEUED"] * 3
+
+
+async def test_each_job_has_its_outcome_and_the_reason_is_kept(api: Api, ada: Visitor) -> None:
+    """What waits is cancelled; what runs is asked to stop, and no more is said of it; what has ended is left alone."""
+    waits, runs, ended = await api.submit(name="waits"), await api.submit(name="runs"), await failed(api, name="ended")
+    await api.start(runs)
+    asked = {"action": "cancel", "ids": [waits, runs, ended, "nothing"], "confirmed": "1", "reason": "wrong <mesh>"}
+    answer = await ada.post("/act", **asked)
+    assert answer.status_code == 303
+    page = await ada.page("/" + answer.headers["location"])
+    assert "1 cancelled, 1 asked to stop, 1 had already ended, 1 not there any more" in page.text
+    assert "Reason: wrong <mesh>." in page.text
+    assert "cancelling" in page.text
+    assert page.text.count("CANCELLED") == 1
+    for job_id in (waits, runs):
+        assert (await api.http.get(f"/v1/jobs/{job_id}")).json()["cancel_reason"] == "wrong <mesh>"
+    await api.finish(runs, JobState.CANCELLED)
+    assert (await ada.page("/" + answer.headers["location"])).text.count("CANCELLED") == 2
+
+
+async def test_those_that_have_started_can_be_left_alone(api: Api, ada: Visitor) -> None:
+    runs = await api.submit()
+    await api.start(runs)
+    answer = await ada.post("/act", action="cancel", ids=runs, confirmed="1", spare="1")
+    assert "1 had started and left alone" in (await ada.page("/" + answer.headers["location"])).text
+    assert not (await api.http.get(f"/v1/jobs/{runs}")).json()["cancel_requested"]
+
+
+async def test_retry_of_many_means_those_that_did_not_end_well(api: Api, ada: Visitor) -> None:
+    bad, good = await failed(api, name="bad"), await api.submit(name="good")
+    await api.start(good)
+    await api.finish(good)
+    page = read(await ada.post("/act", action="retry", ids=[bad, good]))
+    assert "Retry 1 job?" in page.text
+    assert page.values("ids") == [bad]
+    assert "Left alone: 1 ✔ FINISHED" in page.text
+    await ada.post("/act", action="retry", all="1", conditions="", confirmed="1")
+    assert (await state(api, bad), await state(api, good)) == ("QUEUED", "FINISHED")
+    # where somebody means one that ended well, it is that one
+    assert "Retry 1 job?" in read(await ada.post("/act", action="retry", ids=good)).text
+
+
+async def test_delete_leaves_what_runs(api: Api, ada: Visitor) -> None:
+    runs, ended = await api.submit(), await failed(api)
+    await api.start(runs)
+    page = read(await ada.post("/act", action="delete", ids=[runs, ended]))
+    assert "Delete 1 job?" in page.text
+    assert "for good" in page.text
+    await ada.post("/act", action="delete", ids=[runs, ended], confirmed="1")
+    assert (await state(api, runs), await state(api, ended)) == ("RUNNING", "none")
+
+
+async def test_all_of_a_list_means_what_meets_its_conditions(api: Api, ada: Visitor) -> None:
+    meant = [await api.submit(name="x", tags=["a & b"]) for _ in range(5)]
+    other = await api.submit(name="x")
+    page = await ada.page("/?tag=a+%26+b&limit=2")
+    [conditions] = page.values("conditions")
+    assert parse_qsl(conditions or "") == [("tag", "a & b")]
+    form = {"action": "cancel", "all": "1", "conditions": conditions or ""}
+    assert "Cancel 5 jobs?" in read(await ada.post("/act", **form)).text
+    answer = await ada.post("/act", confirmed="1", **form)
+    assert "5 cancelled" in (await ada.page("/" + answer.headers["location"])).text
+    assert {await state(api, job_id) for job_id in meant} == {"CANCELLED"}
+    assert await state(api, other) == "QUEUED"
+
+
+async def test_loading_an_outcome_again_does_nothing_again(api: Api, ada: Visitor) -> None:
+    job_id = await failed(api)
+    answer = await ada.post("/act", action="retry", ids=job_id, confirmed="1")
+    where = "/" + answer.headers["location"]
+    await api.start(job_id, attempt=1)
+    for _ in range(2):
+        await ada.page(where)
+    assert await state(api, job_id) == "RUNNING"
+    async with visiting(api, "bob") as bob:
+        assert "not kept any more" in (await bob.page(where, 404)).text
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"action": "cancel"}, "no job was selected"),
+        ({"action": "explode", "ids": "x"}, "cancel, retry, delete"),
+        ({"ids": "x"}, "cancel, retry, delete"),
+        ({"action": "cancel", "all": "1", "conditions": "state=DONE"}, "no state"),
+    ],
+)
+async def test_a_form_that_asks_for_nothing_possible_is_told(ada: Visitor, form: dict[str, str], said: str) -> None:
+    answer = await ada.post("/act", **form)
+    assert answer.status_code == 422
+    assert said in read(answer).text
+
+
+async def test_a_reason_that_is_too_long_cancels_nothing(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit()
+    answer = await ada.post("/act", action="cancel", ids=job_id, confirmed="1", reason="x" * 1025)
+    assert answer.status_code == 422
+    assert "1024" in read(answer).text
+    assert await state(api, job_id) == "QUEUED"
+
+
+# One job
+
+
+@pytest.mark.parametrize("word", [state for state in JobState if state is not JobState.UNKNOWN])
+async def test_a_page_offers_what_its_jobs_state_allows(api: Api, ada: Visitor, word: JobState) -> None:
+    job_id = await api.submit()
+    if not word.not_started:
+        await api.start(job_id)
+    if word.terminal:
+        await api.finish(job_id, word)
+    else:
+        async with api.store.connection() as connection:
+            await connection.execute("UPDATE jobs SET state = %s WHERE id = %s", [word.value, job_id])
+    page = await ada.page(f"/jobs/{job_id}")
+    assert word.value in page.title
+    offered = {str(value) for value in page.values("action")}
+    assert offered == {action.value for action in (Action.CANCEL, Action.RETRY, Action.DELETE) if word.allows(action)}
+
+
+async def test_a_cancel_from_a_jobs_page_leads_back_to_it_and_says_what_is_so(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit(grace="90s")
+    await api.start(job_id)
+    form = {"action": "cancel", "ids": job_id, "home": job_id, "confirmed": "1", "reason": "slow"}
+    answer = await ada.post("/act", **form)
+    assert answer.headers["location"].startswith(f"jobs/{job_id}?outcome=")
+    page = await ada.page("/" + answer.headers["location"])
+    assert "(slow): asked to stop" in page.text
+    assert "cancelling" in page.text
+    assert "stopped by force after 1:30" in page.text
+    assert "CANCELLED" not in page.text
+    assert "cancel" not in page.values("action"), "it was asked already"
+    await api.finish(job_id, JobState.CANCELLED)
+    assert "CANCELLED" in (await ada.page(f"/jobs/{job_id}")).text
+    answer = await ada.post("/act", action="delete", ids=job_id, home=job_id, confirmed="1")
+    assert answer.headers["location"].startswith("outcomes/"), "its page is gone"
+
+
+async def test_nobody_is_led_elsewhere_by_a_form(api: Api, ada: Visitor) -> None:
+    """The job whose page comes next is one of those that were acted on."""
+    job_id = await api.submit()
+    answer = await ada.post("/act", action="cancel", ids=job_id, home="../../evil", confirmed="1")
+    assert answer.headers["location"].startswith("outcomes/")
+
+
+async def test_a_page_tells_everything_that_is_known(api: Api, ada: Visitor) -> None:
+    first = await api.submit(name="first", max_attempts=2)
+    job_id = await api.submit(
+        name="second", after=[first], tags=["a"], meta={"run": [7]}, env={"OMP": "4"}, priority=3,
+        resources={"cores": 2, "memory": "2GiB", "walltime": "1h30m"}, retry_on=[7], max_attempts=3, backoff="5s",
+    )  # fmt: skip
+    page = await ada.page(f"/jobs/{job_id}")
+    for said in (
+        "second", "it waits for 1 job", "Waits for first", "priority 3", "2 cores, 2 GiB of memory, 1:30:00 at most",
+        "at most 3, the second after 5.0 s, on exit code 7", '"run"', "OMP=4", "by ada", "client.submit(", "hpcjobs submit",
+    ):  # fmt: skip
+        assert said in page.text, said
+    assert f'client = Client("{api.server.url}")' in page.text
+    assert "Jobs that wait for it, or did second" in (await ada.page(f"/jobs/{first}")).text
+    await api.start(first)
+    await api.finish(first, JobState.FAILED)
+    await api.http.post(f"/v1/jobs/{first}/retry")
+    page = await ada.page(f"/jobs/{first}")
+    for said in ("Attempts", "Processor time", "by worker", "by ada", "History"):
+        assert said in page.text
+
+
+async def test_an_array_is_the_list_of_its_jobs(api: Api, ada: Visitor) -> None:
+    array = (await api.http.post("/v1/arrays", json={"spec": {"command": "fit {index}"}, "size": 3})).json()["array"]
+    answer = await ada.get(f"/jobs/{array['id']}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"../?array={array['id']}")
+    jobs = listed(await ada.page(f"/?array={array['id']}"))
+    assert len(jobs) == 3
+    page = await ada.page(f"/jobs/{jobs[0]}")
+    assert "index 2" in page.text
+    assert "fit 2" in page.text
+    assert "fit {index}" not in page.text
+
+
+async def test_the_end_of_a_long_log_is_shown_and_the_rest_is_a_link_away(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit()
+    folder = await api.start(job_id)
+    text = "".join(f"line {n} é\n" for n in range(20_000)) + "begun 50%\rbegun 60%"
+    (folder / "stdout").write_text(text)
+    page = await ada.page(f"/jobs/{job_id}")
+    assert "the last 64 KiB of" in page.text
+    assert "line 19999 é" in page.text
+    assert "begun 60%" in page.text
+    assert "begun 50%" not in page.text
+    [log] = [found for found in page.named("pre") if "data-follow" in found]
+    offset = int(log["data-offset"] or "")
+    follow = f"/jobs/{log['data-follow']}"
+    answer = await ada.get(follow, headers={"Range": f"bytes={offset}-"})
+    assert answer.text == "begun 50%\rbegun 60%"
+    assert (await ada.get(follow)).content == text.encode()
+
+
+async def test_stderr_has_a_log_of_its_own_where_it_was_asked_for(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit(stderr="separate")
+    folder = await api.start(job_id)
+    (folder / "stderr").write_text("a warning\n")
+    page = await ada.page(f"/jobs/{job_id}")
+    assert "a warning" in page.text
+    assert len([found for found in page.named("pre") if "data-follow" in found]) == 2
+
+
+async def test_a_job_of_a_newer_version_is_shown_as_far_as_it_is_understood(api: Api, ada: Visitor) -> None:
+    job_id = await api.submit(name="newer")
+    async with api.store.connection() as connection:
+        await connection.execute("UPDATE jobs SET spec = spec || '{\"later\": 1}' WHERE id = %s", [job_id])
+    assert "cannot be read by this version" in (await ada.page(f"/jobs/{job_id}")).text
+
+
+def test_an_address_in_code_is_the_browsers_own() -> None:
+    """Behind a proxy that ends TLS it is https; a host with anything strange in it is not repeated."""
+    from starlette.requests import Request
+
+    def said(**headers: str) -> str | None:
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        return address_of(Request({"type": "http", "scheme": "http", "path": "/", "headers": raw}))
+
+    assert said(host="a.example:8765") == "http://a.example:8765"
+    assert said(host="a.example", x_forwarded_proto="https") == "https://a.example"
+    assert said(host="[::1]:80", x_forwarded_proto="gopher") == "http://[::1]:80"
+    for host in ('a"b', "a b", "a\\b", "a/b", ""):
+        assert said(host=host) is None
+
+
+# Queues and workers
+
+
+async def test_everybody_sees_the_queues_and_an_operator_the_workers(api: Api, ada: Visitor, operator: Visitor) -> None:
+    await api.submit(queue="night")
+    await api.beat(cores=7)
+    page = await ada.page("/queues")
+    assert "night" in page.text
+    assert "Workers" not in page.text
+    assert "Pause" not in page.buttons
+    page = await operator.page("/queues")
+    assert "Those that are alive" in page.text
+    assert "Pause" in page.buttons
+
+
+async def test_an_operator_pauses_resumes_and_limits_a_queue(api: Api, ada: Visitor, operator: Visitor) -> None:
+    await api.submit(queue="night")
+    answer = await operator.post("/queues", name="night", paused="yes", reason="<maintenance>")
+    assert (answer.status_code, answer.headers["location"]) == (303, "queues")
+    assert "paused: <maintenance>" in (await ada.page("/queues")).text
+    await operator.post("/queues", name="night", paused="no")
+    assert "paused" not in (await ada.page("/queues")).text
+    await operator.post("/queues", name="night", max_running="3", max_walltime="2h")
+    [queue] = (await api.http.get("/v1/queues")).json()["items"]
+    assert (queue["max_running"], queue["max_walltime"]) == (3, 7200)
+    await operator.post("/queues", name="night", max_running="", max_walltime="2h")
+    [queue] = (await api.http.get("/v1/queues")).json()["items"]
+    assert (queue["max_running"], queue["max_walltime"]) == (None, 7200)
+    for form, said in (({"max_running": "0"}, "1"), ({"max_walltime": "soon"}, "1h30m"), ({"name": "a b"}, "letters")):
+        answer = await operator.post("/queues", **{"name": "night", **form})
+        assert answer.status_code == 422
+        assert said in read(answer).text
+    assert (await ada.post("/queues", name="night", paused="yes")).status_code == 403
+
+
+# What is away
+
+
+async def test_a_page_says_that_the_database_is_away(tmp_path: Path) -> None:
+    """And does not say that whoever has a session must log in."""
+    settings = Settings(data=tmp_path / "data", database_url=NO_DATABASE, port=0)
+    async with serving(settings) as api, visiting(api, None) as visitor:
+        visitor.http.cookies.set(f"hpcjobs-session-{api.server.url.rpartition(':')[2]}", "hpcjobs_x")
+        page = await visitor.page("/", 503)
+        assert "database does not answer at the moment" in page.text
