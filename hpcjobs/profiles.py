@@ -199,7 +199,7 @@ def _at(address: str, token: Token, *, origin: str) -> Target:
 
 
 def split_token(address: str) -> tuple[str, str | None]:
-    """Take ``?token=`` out of an address, as the server prints it.
+    """Take ``?token=`` out of an address.
 
     Returns:
         The address without token, fragment and trailing slash, and the token or None.
