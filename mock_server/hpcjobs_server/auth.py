@@ -123,18 +123,18 @@ async def authorise(request: Request, scope: Scope) -> Caller:
 
 
 def credentials(request: Request) -> str | None:
-    """What a request shows to be let in: its header, else, where it only looks, the session of the job page.
+    """What a request shows to be let in: its token, else, where it only looks, the session of the job page.
 
     A browser sends a cookie by itself, so it counts only for what changes nothing, and only where the browser does not
-    say that another site has sent it there.
+    say that another site has sent it there. A header that has no token is for a proxy on the way.
     """
     header = request.headers.get("authorization")
-    if header is not None or request.method not in {"GET", "HEAD"}:
+    if (header or "").partition(" ")[0].lower() == "bearer" or request.method not in {"GET", "HEAD"}:
         return header
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        return None
+        return header
     session = session_of(request)
-    return None if session is None else f"Bearer {session}"
+    return header if session is None else f"Bearer {session}"
 
 
 def session_of(request: Request) -> str | None:

@@ -29,9 +29,10 @@ def greeting(url: str, token: Path, facts: Mapping[str, str], *, pretty: bool) -
         return f"\033[{code}m{text}\033[0m" if pretty else text
 
     page = page_url(url, token)
-    told = dict(facts)
+    where = f"log in with the token in {token}"
     if page is not None:
-        told = {"page": "that address lets one browser in; for another: hpcjobs page", **facts}
+        where = "that address lets one browser in; for another: hpcjobs page"
+    told = {"page": where, **facts}
     wide = max(map(len, told), default=0) + 2
     lines = [f"  {style(name.ljust(wide), '2')}{text}" for name, text in told.items()]
     head = style(f"hpcjobs {__version__} runs at", "1")

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from hpcjobs import Client
+from tests.browser.conftest import ELSEWHERE
 from tests.browser.job_page import OpenPage
 from tests.running import Service
 
@@ -86,6 +87,26 @@ def test_a_link_from_elsewhere_leads_who_is_not_logged_in_to_the_login_and_back(
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("linked")
+    context.close()
+
+
+def test_also_a_host_without_tls_lets_in_and_is_acted_on(
+    browser: Browser, shared_client: Client, shared_service: Service, token: str
+) -> None:
+    """There a browser says less of where a form comes from; and a list with filters is found again after the login."""
+    job = shared_client.submit("true", name="far", start_in="1h")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(shared_service.url.replace("127.0.0.1", ELSEWHERE) + "/?name=far")
+    assert not page.evaluate("isSecureContext")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("link", name="far").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("far")
+    page.locator("#ask-cancel summary").click()
+    page.locator("#ask-cancel button").click()
+    expect(page).to_have_title("CANCELLED · far · hpcjobs")
+    assert job.refresh().state == "CANCELLED"
     context.close()
 
 

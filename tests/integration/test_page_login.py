@@ -58,6 +58,20 @@ async def test_who_is_not_logged_in_is_sent_to_do_so_and_back(api: Api, stranger
     assert "mine" in (await stranger.page(f"/jobs/{job_id}")).text
 
 
+@pytest.mark.parametrize(
+    ("asked", "then"),
+    [("/?state=FAILED", "./?state=FAILED"), ("/", "./"), ("/queues", "queues"), ("/jobs/1", "jobs/1")],
+)
+async def test_after_the_login_each_page_is_that_which_was_asked_for(
+    api: Api, stranger: Visitor, asked: str, then: str
+) -> None:
+    """Also a list with filters: its address is that of the list, not of the login with these filters."""
+    sent = httpx.URL((await stranger.get(asked)).headers["location"])
+    assert sent.path == ("login" if asked.count("/") == 1 else "../login")
+    form = {"token": await api.token("ada"), "next": sent.params.get("next", "")}
+    assert (await stranger.http.post("/login", data=form)).headers["location"] == then
+
+
 async def test_what_asks_for_a_part_of_a_page_is_told_where_to_log_in(stranger: Visitor) -> None:
     answer = await stranger.get("/jobs/1", headers={"HX-Request": "true"})
     assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "../login?next=jobs%2F1")
@@ -69,11 +83,14 @@ async def test_the_cookie_is_of_no_use_to_scripts_and_other_sites(api: Api, stra
     port = api.server.url.rpartition(":")[2]
     assert cookie(answer).startswith(f"hpcjobs-session-{port}=hpcjobs_")
     assert token not in cookie(answer), "a session has a token of its own"
-    for word in ("HttpOnly", "SameSite=Strict", "Max-Age=43200"):
+    for word in ("HttpOnly", "SameSite=Strict", "Max-Age="):
         assert word in cookie(answer)
     assert "Secure" not in cookie(answer)
-    answer = await stranger.http.post("/login", data={"token": token}, headers={"X-Forwarded-Proto": "https"})
-    assert "; Secure" in cookie(answer)
+    for proxies in ("https", "HTTPS, http"):
+        answer = await stranger.http.post("/login", data={"token": token}, headers={"X-Forwarded-Proto": proxies})
+        assert "; Secure" in cookie(answer)
+    answer = await stranger.http.post("/login", data={"token": token}, headers={"X-Forwarded-Proto": "http, https"})
+    assert "Secure" not in cookie(answer), "the browser's own connection is the first of the list"
 
 
 async def test_a_wrong_token_is_refused_and_the_place_to_go_to_is_kept(api: Api, stranger: Visitor) -> None:
@@ -129,7 +146,7 @@ async def test_a_session_ends_after_its_time(database: str, tmp_path: Path) -> N
     settings = Settings(data=tmp_path / "data", database_url=database, port=0, session_seconds=0.3)
     async with serving(settings) as api, visiting(api, "ada") as visitor:
         await asyncio.sleep(0.4)
-        assert (await visitor.get("/")).status_code == 303
+        assert (await visitor.get("/")).headers["location"] == "login?expired=1", "the browser still has the cookie"
 
 
 async def test_log_out_ends_the_session_everywhere(api: Api, ada: Visitor) -> None:
@@ -185,6 +202,8 @@ async def test_with_the_cookie_the_api_can_be_read_and_not_be_changed(api: Api, 
     assert (await ada.get("/v1/info", headers={"Sec-Fetch-Site": "same-site"})).status_code == 401
     answer = await ada.get("/v1/info", headers={"Authorization": "Bearer wrong"})
     assert answer.status_code == 401, "a header counts before the cookie"
+    answer = await ada.get("/v1/info", headers={"Authorization": "Basic YWRhOng="})
+    assert answer.status_code == 200, "what a proxy on the way asks for is not the service's"
     assert (await ada.get("/v3/jobs/list")).status_code == 401
 
 
@@ -262,8 +281,32 @@ async def test_what_is_for_one_door_opens_no_other(api: Api, stranger: Visitor) 
     assert (await stranger.http.post("/login", data={"key": key})).status_code == 303
 
 
+async def address_of(api: Api, owner: str, scope: str = "write") -> str:
+    """An address that lets in once, which somebody else made."""
+    headers = {"Authorization": f"Bearer {await api.token(owner, scope)}"}
+    answer = await api.http.post("/v1/logins", headers=headers)
+    return f"{answer.json()['path']}&next=queues"
+
+
 async def test_who_is_logged_in_is_not_made_somebody_else_by_an_address(api: Api, ada: Visitor) -> None:
-    """The page says who is logged in and asks; it does not go on by itself."""
-    page = await ada.page(await one_time(api))
-    assert "You are logged in as ada" in page.text
-    assert not [found for found in page.named("script") if "login.js" in (found.get("src") or "")]
+    """The page says who is logged in and asks; it does not go on by itself, nor to more or fewer rights."""
+    for owner, scope in (("bob", "write"), ("ada", "admin"), ("ada", "read")):
+        path = await address_of(api, owner, scope)
+        page = await ada.page(path)
+        assert "You are logged in as ada" in page.text
+        assert not [found for found in page.named("script") if "login.js" in (found.get("src") or "")]
+        answer = await ada.http.post("/login", data={"key": page.values("key")[0]})
+        assert "You are logged in as ada" in read(answer).text, "also where a link of another site led to it"
+        assert "set-cookie" not in answer.headers
+        form = {name: page.values(name)[0] for name in ("key", "next", "instead")}
+        answer = await ada.http.post("/login", data=form)
+        assert (answer.status_code, answer.headers["location"]) == (303, "queues"), "who wants to may"
+        await ada.http.post("/login", data={"token": await api.token("ada")})
+
+
+async def test_an_address_for_oneself_goes_on_and_is_not_used_up(api: Api, ada: Visitor, stranger: Visitor) -> None:
+    path = await address_of(api, "ada")
+    answer = await ada.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, "queues")
+    key = httpx.URL(path).params["key"]
+    assert (await stranger.http.post("/login", data={"key": key})).status_code == 303

@@ -89,7 +89,7 @@ async def test_every_page_forbids_what_it_does_not_need(api: Api, ada: Visitor) 
         headers = (await ada.get(path)).headers
         assert headers["content-security-policy"] == POLICY
         assert headers["cache-control"] == "no-store"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["x-content-type-options"] == "nosniff"
         check_harmless(await ada.page(path, (await ada.get(path)).status_code))
     for word in ("unsafe", "*", "http"):

@@ -71,6 +71,20 @@ class Tokens(Database):
         )
         return _token(rows[0]).model_copy(update={"token": token}) if rows else None
 
+    async def find_key(self, token: str, *, name: str) -> TokenInfo | None:
+        """Whose a token that refreshes is, which is not used up by this; None where it is not good.
+
+        Args:
+            token: The token.
+            name: What it was made for.
+        """
+        rows = await self.all(
+            "SELECT id, name, owner, scope, created_at, expires_at FROM tokens"
+            " WHERE hash = %s AND refreshes AND name = %s AND expires_at > now()",
+            [_hash(token), name],
+        )
+        return _token(rows[0]) if rows else None
+
     async def redeem_token(self, token: str, *, name: str) -> str | None:
         """Use up a token that refreshes; the id of the token that it was got with, None where it is not good.
 

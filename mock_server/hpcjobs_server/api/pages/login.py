@@ -15,11 +15,14 @@ from starlette.responses import RedirectResponse, Response
 
 from hpcjobs.models import TokenInfo
 from hpcjobs_server.api.pages.rendering import HEADERS, relative, render
-from hpcjobs_server.api.pages.session import LoginNeeded, form_of, read_form, viewer_of
+from hpcjobs_server.api.pages.session import LoginNeeded, Viewer, form_of, read_form, viewer_of
 from hpcjobs_server.auth import cookie_name
 from hpcjobs_server.context import context_of
 from hpcjobs_server.problems import Problem
 from hpcjobs_server.store import LOGIN
+
+REMEMBERED = dt.timedelta(days=1)
+"""For how long a browser keeps the cookie of a session that has ended, so that it can be told of its end."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -27,18 +30,11 @@ router = APIRouter(include_in_schema=False)
 @router.get("/login")
 async def ask(request: Request) -> Response:
     """Ask for a token; or, at an address that lets in once, whether to go on. Looking at it uses nothing up."""
-    try:
-        viewer = await viewer_of(request)
-    except LoginNeeded:
-        viewer = None
-    query = request.query_params
-    return _page(
-        request,
-        next=query.get("next", ""),
-        key=query.get("key", ""),
-        expired="expired" in query and viewer is None,
-        already=None if viewer is None else viewer.caller.owner,
-    )
+    viewer, query = await _viewer(request), request.query_params
+    after, key = query.get("next", ""), query.get("key", "")
+    if viewer is not None:
+        return await _already(request, viewer, next=after, key=key)
+    return _page(request, next=after, key=key, expired="expired" in query)
 
 
 @router.post("/login")
@@ -47,6 +43,9 @@ async def log_in(request: Request) -> Response:
     form = await form_of(request)
     fields = {name: text for name, text in form.multi_items() if isinstance(text, str)}
     after, token, key = fields.get("next", ""), fields.get("token", "").strip(), fields.get("key", "")
+    if key and "instead" not in fields and (viewer := await _viewer(request)) is not None:
+        # The address came by a link of another site, and the browser kept the session back until now.
+        return await _already(request, viewer, next=after, key=key)
     parent = await (_redeemed(request, key) if key else _shown(request, token))
     if parent is None:
         return _page(request, next=after, wrong="key" if key else "token", status=401)
@@ -54,7 +53,7 @@ async def log_in(request: Request) -> Response:
     session = await context_of(request).store.derive_token(parent, name="browser", expires_in=life)
     if session is None:  # it was revoked, or has expired, at this moment
         return _page(request, next=after, wrong="key" if key else "token", status=401)
-    answer = RedirectResponse(relative(request, inside(after)), status_code=303, headers=HEADERS)
+    answer = _onward(request, after)
     _set_cookie(request, answer, session, life)
     return answer
 
@@ -84,6 +83,26 @@ def inside(where: str) -> str:
     return where if good and not where.startswith("/") and "//" not in path and ".." not in path else ""
 
 
+async def _viewer(request: Request) -> Viewer | None:
+    """Who is logged in; None where nobody is."""
+    try:
+        return await viewer_of(request)
+    except LoginNeeded:
+        return None
+
+
+async def _already(request: Request, viewer: Viewer, *, next: str, key: str) -> Response:  # noqa: A002 - as in _page
+    """For who is logged in: nobody becomes somebody else, or may do more or less, without being asked."""
+    found = await context_of(request).store.find_key(key, name=LOGIN) if key else None
+    if found is not None and (found.owner, found.scope) == (viewer.caller.owner, viewer.caller.scope):
+        return _onward(request, next)
+    return _page(request, next=next, key=key, already=viewer.caller.owner)
+
+
+def _onward(request: Request, where: str) -> Response:
+    return RedirectResponse(relative(request, inside(where)), status_code=303, headers=HEADERS)
+
+
 async def _shown(request: Request, token: str) -> str | None:
     """The id of a token that somebody typed; None where it is not good."""
     try:
@@ -99,12 +118,13 @@ async def _redeemed(request: Request, key: str) -> str | None:
 
 def _set_cookie(request: Request, answer: Response, session: TokenInfo, life: dt.timedelta) -> None:
     assert session.token is not None
-    answer.headers.append("Set-Cookie", _cookie(request, session.token, int(life.total_seconds())))
+    answer.headers.append("Set-Cookie", _cookie(request, session.token, int((life + REMEMBERED).total_seconds())))
 
 
 def _cookie(request: Request, value: str, seconds: int) -> str:
     """The cookie. It names no path, so that it counts for the folder in which this page is, and below."""
-    safe = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "").lower() == "https"
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0]  # of several proxies: the outermost
+    safe = request.url.scheme == "https" or forwarded.strip().lower() == "https"
     return (
         f"{cookie_name(request)}={quote(value, safe='')}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
         f"{'; Secure' if safe else ''}"

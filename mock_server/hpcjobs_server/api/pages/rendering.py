@@ -34,7 +34,7 @@ POLICY = (
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" our own forms come from the origin "null"
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
     "Vary": "Cookie",
@@ -52,7 +52,9 @@ def relative(request: Request, path: str) -> str:
     asked: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     depth = asked.partition(b"?")[0].count(b"/") - request.scope.get("root_path", "").count("/")
     up = "../" * (depth - 1)
-    return f"{up}{path}" or "./"
+    if not up and path[:1] in {"", "?"}:
+        up = "./"  # a query alone would be one of the present page
+    return f"{up}{path}"
 
 
 def render(
