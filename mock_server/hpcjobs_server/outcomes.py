@@ -54,6 +54,7 @@ class Outcome:
         counts: How many jobs came to what.
         results: The first of them one by one.
         names: What those jobs were called when it was asked, by id.
+        partly: Whether there were more jobs than one order is carried out for.
     """
 
     action: Action
@@ -63,10 +64,18 @@ class Outcome:
     counts: dict[str, int]
     results: Sequence[Result]
     names: dict[str, str]
+    partly: bool = False
 
     @classmethod
     def of(
-        cls, action: Action, owner: str, results: Sequence[Result], *, reason: str | None, names: dict[str, str]
+        cls,
+        action: Action,
+        owner: str,
+        results: Sequence[Result],
+        *,
+        reason: str | None,
+        names: dict[str, str],
+        partly: bool = False,
     ) -> Outcome:
         """Sum up what came of it now."""
         kept = list(results[:MOST_RESULTS])
@@ -79,6 +88,7 @@ class Outcome:
             outcomes(results),
             kept,
             {job_id: name for job_id, name in names.items() if job_id in ids},
+            partly,
         )
 
     @property

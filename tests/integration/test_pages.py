@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from hpcjobs.lifecycle import Action, JobState
+from hpcjobs_server.api.pages import acting
 from hpcjobs_server.api.pages.job import address_of
 from hpcjobs_server.api.pages.rendering import POLICY
 from hpcjobs_server.settings import Settings
@@ -360,6 +361,35 @@ async def test_all_of_a_list_means_what_meets_its_conditions(api: Api, ada: Visi
     assert "5 cancelled" in (await ada.page("/" + answer.headers["location"])).text
     assert {await state(api, job_id) for job_id in meant} == {"CANCELLED"}
     assert await state(api, other) == "QUEUED"
+
+
+async def test_a_job_that_came_after_the_question_is_not_among_all(api: Api, ada: Visitor) -> None:
+    """The page has said how many jobs there are; one that nobody was asked about is left alone."""
+    seen = await api.submit()
+    form = {"action": "cancel", "all": "1", "conditions": "created_before=2100-01-01"}
+    page = read(await ada.post("/act", **form))
+    assert "Cancel 1 job?" in page.text
+    later = await api.submit()
+    answer = await ada.post("/act", confirmed="1", until=page.values("until")[0] or "", **form)
+    assert "1 cancelled" in (await ada.page("/" + answer.headers["location"])).text
+    assert (await state(api, seen), await state(api, later)) == ("CANCELLED", "QUEUED")
+    answer = await ada.post("/act", confirmed="1", until="soon", **form)
+    assert answer.status_code == 422
+
+
+async def test_an_order_for_too_many_says_that_it_is_not_all(
+    api: Api, ada: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "MAX_BULK", 2)
+    monkeypatch.setattr(acting, "MOST_ALL", 4)
+    for left, said in ((1, True), (0, False)):
+        for _ in range(4 + left):
+            await api.submit()
+        form = {"action": "cancel", "all": "1", "conditions": "state=QUEUED", "confirmed": "1"}
+        text = (await ada.page("/" + (await ada.post("/act", **form)).headers["location"])).text
+        assert "4 cancelled" in text
+        assert ("There are more of them" in text) is said
+        await ada.post("/act", **form)
 
 
 async def test_loading_an_outcome_again_does_nothing_again(api: Api, ada: Visitor) -> None:

@@ -7,6 +7,7 @@ an address of its own, so that loading that page again does nothing again.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ from starlette.responses import RedirectResponse, Response
 
 from hpcjobs.actions import CancelOrder, DeleteOrder, RetryOrder
 from hpcjobs.lifecycle import MEANT, Action, JobState
-from hpcjobs.models import MAX_BULK, Scope, problems_of
-from hpcjobs_server.api.pages.asking import Asked
+from hpcjobs.models import MAX_BULK, JobFilter, Scope, problems_of
+from hpcjobs_server.api.pages.asking import Asked, moment
 from hpcjobs_server.api.pages.joblist import rows_of
 from hpcjobs_server.api.pages.rendering import relative, render
 from hpcjobs_server.api.pages.session import Viewer, read_form, viewer_of
@@ -52,6 +53,7 @@ class Order:
         asked: The conditions, where all that meet them are meant.
         reason: Why, for a cancel.
         abort: Whether jobs that have started are cancelled, too.
+        until: When the page asked, which is until when a job must have been submitted to be among all.
         confirmed: Whether the page has asked already.
         home: The job whose page is to be shown next, where it came from there.
     """
@@ -61,6 +63,7 @@ class Order:
     asked: Asked | None
     reason: str | None
     abort: bool
+    until: dt.datetime | None
     confirmed: bool
     home: str | None
 
@@ -87,7 +90,15 @@ class Order:
             raise invalid([("ids", f"more than {MAX_BULK} jobs were selected")])
         reason = texts.get("reason", "").strip() or None
         home = texts.get("home") or None
-        return cls(action, ids, asked, reason, "spare" not in texts, "confirmed" in texts, home)
+        until = _moment(texts["until"]) if "until" in texts else None
+        return cls(action, ids, asked, reason, "spare" not in texts, until, "confirmed" in texts, home)
+
+
+def _moment(text: str) -> dt.datetime:
+    try:
+        return moment(text, dt.datetime.now(dt.timezone.utc))
+    except ValueError as error:
+        raise invalid([("until", str(error))]) from None
 
 
 @router.post("/act")
@@ -104,8 +115,7 @@ async def act(request: Request) -> Response:
     context = context_of(request)
     if not order.confirmed:
         return await _confirm(request, context.store, viewer, order)
-    results, names = await _carry_out(context, viewer, order)
-    outcome = Outcome.of(order.action, viewer.caller.owner, results, reason=order.reason, names=names)
+    outcome = await _carry_out(context, viewer, order)
     name = context.outcomes.keep(outcome)
     gone = order.action is Action.DELETE and "DELETED" in outcome.counts
     where = f"jobs/{order.home}?outcome={name}" if order.home in order.ids and not gone else f"outcomes/{name}"
@@ -128,14 +138,14 @@ async def show_outcome(request: Request, name: str) -> Response:
 
 async def _confirm(request: Request, store: Store, viewer: Viewer, order: Order) -> Response:
     """Ask whether to go on, and say with what."""
-    caller = viewer.caller
+    caller, until = viewer.caller, dt.datetime.now(dt.timezone.utc)
     if order.asked is None:
         found = await store.get_many(caller.sees, order.ids)
         if not found:
             raise job_not_found()
         counts, complete = dict(Counter(info.state for info in found)), True
     else:
-        owner, wanted = order.asked.whose(caller), order.asked.wanted
+        owner, wanted = order.asked.whose(caller), _until(order.asked.wanted, until)
         found = (await store.list(owner, wanted, limit=NAMED, cursor=None)).items
         counted = await store.count(owner, wanted)
         chosen = wanted.state or list(JobState)
@@ -153,23 +163,25 @@ async def _confirm(request: Request, store: Store, viewer: Viewer, order: Order)
         meant=sum(count for state, count in counts.items() if state in meant),
         spared=[(state, count) for state, count in sorted(counts.items()) if state not in meant],
         complete=complete,
+        until=until,
     )
 
 
-async def _carry_out(context: Context, viewer: Viewer, order: Order) -> tuple[list[Result], dict[str, str]]:
-    """Do it; what came of each job, and what they are called.
+async def _carry_out(context: Context, viewer: Viewer, order: Order) -> Outcome:
+    """Do it; what came of it.
 
     Raises:
         Problem: 422: the reason is too long.
     """
     store, caller = context.store, viewer.caller
-    names: dict[str, str] = {}
     if order.asked is None:
         names = {info.id: info.name for info in await store.get_many(caller.sees, order.ids) if info.name}
-        return list(await _send(context, caller.sees, order, list(order.ids), actor=caller.owner)), names
+        sent = await _send(context, caller.sees, order, list(order.ids), actor=caller.owner)
+        return Outcome.of(order.action, caller.owner, sent, reason=order.reason, names=names)
     results: list[Result] = []
+    names = {}
     owner, cursor = order.asked.whose(caller), None
-    wanted = order.asked.wanted
+    wanted = _until(order.asked.wanted, order.until)
     there = (await store.count(owner, wanted)).states
     meant = _meant([state for state in (wanted.state or JobState) if there.get(state)], order.action)
     wanted = wanted.model_copy(update={"state": sorted(meant)})
@@ -182,7 +194,15 @@ async def _carry_out(context: Context, viewer: Viewer, order: Order) -> tuple[li
         cursor = page.next
         if cursor is None:
             break
-    return results, names
+    partly = cursor is not None
+    return Outcome.of(order.action, caller.owner, results, reason=order.reason, names=names, partly=partly)
+
+
+def _until(wanted: JobFilter, until: dt.datetime | None) -> JobFilter:
+    """These conditions, but for jobs that came after the page had said how many there are: nobody has seen them."""
+    if until is None or (wanted.created_before is not None and wanted.created_before <= until):
+        return wanted
+    return wanted.model_copy(update={"created_before": until})
 
 
 def _meant(states: Iterable[JobState], action: Action) -> frozenset[JobState]:

@@ -22,7 +22,7 @@ from hpcjobs.models import JobInfo, JobSpec, StderrMode
 from hpcjobs_server.api.pages.filelist import Lists
 from hpcjobs_server.api.pages.joblist import Row, rows_of
 from hpcjobs_server.api.pages.logtail import Tail, read_tail
-from hpcjobs_server.api.pages.rendering import relative, render
+from hpcjobs_server.api.pages.rendering import relative, render, scheme
 from hpcjobs_server.api.pages.session import Viewer, viewer_of
 from hpcjobs_server.context import Context, context_of
 from hpcjobs_server.outcomes import WORDS, Outcome, Result
@@ -130,9 +130,7 @@ def _again(request: Request, info: JobInfo) -> list[tuple[str, str]]:
 def address_of(request: Request) -> str | None:
     """The service's address as the browser has it; None where the request does not say it in good words."""
     host = request.headers.get("host", "")
-    told = request.headers.get("x-forwarded-proto", "").lower()
-    scheme = told if told in {"http", "https"} else request.url.scheme
-    return f"{scheme}://{host}" if _HOST.fullmatch(host) else None
+    return f"{scheme(request)}://{host}" if _HOST.fullmatch(host) else None
 
 
 async def _logs(context: Context, place: Place, spec: JobSpec | None) -> list[Log]:

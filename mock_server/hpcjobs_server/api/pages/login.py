@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hpcjobs.models import TokenInfo
-from hpcjobs_server.api.pages.rendering import HEADERS, relative, render
+from hpcjobs_server.api.pages.rendering import HEADERS, relative, render, scheme
 from hpcjobs_server.api.pages.session import LoginNeeded, Viewer, form_of, read_form, viewer_of
 from hpcjobs_server.auth import cookie_name
 from hpcjobs_server.context import context_of
@@ -123,11 +123,9 @@ def _set_cookie(request: Request, answer: Response, session: TokenInfo, life: dt
 
 def _cookie(request: Request, value: str, seconds: int) -> str:
     """The cookie. It names no path, so that it counts for the folder in which this page is, and below."""
-    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0]  # of several proxies: the outermost
-    safe = request.url.scheme == "https" or forwarded.strip().lower() == "https"
     return (
         f"{cookie_name(request)}={quote(value, safe='')}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
-        f"{'; Secure' if safe else ''}"
+        f"{'; Secure' if scheme(request) == 'https' else ''}"
     )
 
 

@@ -57,6 +57,12 @@ def relative(request: Request, path: str) -> str:
     return f"{up}{path}"
 
 
+def scheme(request: Request) -> str:
+    """``http`` or ``https``, as the browser has it: what the outermost of the proxies on the way says, if they do."""
+    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return told if told in {"http", "https"} else request.url.scheme
+
+
 def render(
     request: Request,
     template: str,
