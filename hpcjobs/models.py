@@ -586,13 +586,24 @@ class JobInfo(_Told):
             return "cancelling"
         return self.native_state if self.state is JobState.UNKNOWN else self.state.value
 
+    @property
+    def _runs_again(self) -> bool:
+        return self.state.not_started and self.attempt > 0 and self.started_at is not None
+
     def queue_time(self, now: dt.datetime | None = None) -> dt.timedelta | None:
-        """How long the job waited, or has waited until ``now``; None where it is not known."""
+        """How long the job waited to run for the first time, or has waited until ``now``; None where it is not known.
+
+        Once it runs again, or waits for that, :meth:`~hpcjobs.handles.Job.history` has how long it has waited in all.
+        """
+        if self.attempt > 1 or self._runs_again:
+            return None
         end = self.started_at or self.finished_at or now or dt.datetime.now(dt.timezone.utc)
         return max(end - self.created_at, dt.timedelta(0)) if self.created_at else None
 
     def run_time(self, now: dt.datetime | None = None) -> dt.timedelta | None:
-        """How long the last attempt ran, or has run until ``now``; None where it did not start."""
+        """How long the last attempt ran, or has run until ``now``; None where none did, or the next one waits."""
+        if self._runs_again:
+            return None
         end = self.finished_at or now or dt.datetime.now(dt.timezone.utc)
         return max(end - self.started_at, dt.timedelta(0)) if self.started_at else None
 

@@ -54,7 +54,7 @@ class Outcome:
         counts: How many jobs came to what.
         results: The first of them one by one.
         names: What those jobs were called when it was asked, by id.
-        partly: Whether there were more jobs than one order is carried out for.
+        stopped: Why it was not done to all of the jobs that it was asked for; empty where it was.
     """
 
     action: Action
@@ -64,7 +64,7 @@ class Outcome:
     counts: dict[str, int]
     results: Sequence[Result]
     names: dict[str, str]
-    partly: bool = False
+    stopped: str = ""
 
     @classmethod
     def of(
@@ -75,7 +75,7 @@ class Outcome:
         *,
         reason: str | None,
         names: dict[str, str],
-        partly: bool = False,
+        stopped: str = "",
     ) -> Outcome:
         """Sum up what came of it now."""
         kept = list(results[:MOST_RESULTS])
@@ -88,7 +88,7 @@ class Outcome:
             outcomes(results),
             kept,
             {job_id: name for job_id, name in names.items() if job_id in ids},
-            partly,
+            stopped,
         )
 
     @property

@@ -24,6 +24,9 @@ def test_the_list_is_live(open_page: OpenPage, shared_client: Client) -> None:
     expect(page.state(job.id)).to_contain_text(re.compile("QUEUED|RUNNING|FAILED"))
     expect(page.state(job.id)).to_contain_text("FAILED")  # there is no gate
     expect(page.row(job.id)).to_contain_text("exit code")
+    page.pick(job.id)
+    page.press("Retry…")
+    expect(page.page.get_by_role("heading", level=1)).to_have_text("Retry 1 job?")
 
 
 def test_cancel_many_with_one_reason_and_see_each_outcome(open_page: OpenPage, shared_client: Client) -> None:
@@ -91,6 +94,9 @@ def test_a_selection_survives_what_changes(open_page: OpenPage, shared_client: C
     expect(page.state(other.id)).to_contain_text("FINISHED")
     expect(page.page.locator(f"#pick-{one.id}")).to_be_checked()
     expect(page.page.locator(f"#pick-{other.id}")).not_to_be_checked()
+    expect(page.page.get_by_text("1 selected")).to_be_visible()
+    expect(page.page.get_by_role("button", name="Cancel…")).to_be_enabled()
+    expect(page.page.get_by_label(re.compile("all 2 jobs of this list"))).not_to_be_checked()
     page.page.get_by_label("Select all jobs of this page").check()
     expect(page.page.get_by_text("2 selected")).to_be_visible()
 

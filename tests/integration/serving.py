@@ -84,6 +84,18 @@ class Api:
     async def finish(self, job_id: str, state: JobState = JobState.FINISHED, attempt: int = 1) -> None:
         assert await self.work.finish(self.worker, [Finish(job_id, attempt, state, exit_code=0)]) == {job_id}
 
+    async def failed(self, **fields: Any) -> str:
+        """A job that has run and failed."""
+        job_id = await self.submit(**fields)
+        await self.start(job_id)
+        await self.finish(job_id, JobState.FAILED)
+        return job_id
+
+    async def state(self, job_id: str) -> str:
+        """The word for a job's state; "none" where there is no such job."""
+        answer = await self.http.get(f"/v1/jobs/{job_id}")
+        return str(answer.json()["state"]) if answer.status_code == 200 else "none"
+
 
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Api]:

@@ -383,7 +383,7 @@ class TestNeighbours:
         assert [(one.id, one.name, one.state, one.when, one.met) for one in found.children] == [
             (child, "child", JobState.PENDING, When.FAILED, None)
         ]
-        assert not found.more
+        assert (found.more_parents, found.more_children) == (False, False)
         await run(work, first)
         after = await store.neighbours(ME, job)
         assert after is not None
@@ -423,13 +423,13 @@ class TestNeighbours:
         await run(work, parents[0])
         found = await store.neighbours(ME, job, most=3)
         assert found is not None
-        assert (found.more_parents, found.more_children, found.more) == (True, True, True)
+        assert (found.more_parents, found.more_children) == (True, True)
         assert [one.id for one in found.parents] == parents[1:4]
         assert len(found.children) == 3
         assert {one.id for one in found.children} < set(children)
         exact = await store.neighbours(ME, job, most=5)
         assert exact is not None
-        assert not exact.more
+        assert (exact.more_parents, exact.more_children) == (False, False)
         assert [one.id for one in exact.parents] == [*parents[1:], parents[0]]
         assert [one.id for one in exact.children] == children
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl
 
 import httpx
 import pytest
 
 from hpcjobs.lifecycle import Action, JobState
-from hpcjobs_server.api.pages import acting
 from hpcjobs_server.api.pages.job import address_of
 from hpcjobs_server.api.pages.rendering import POLICY
 from hpcjobs_server.settings import Settings
@@ -67,18 +66,6 @@ def check_harmless(page: Page) -> None:
 def listed(page: Page) -> list[str]:
     """The ids of the jobs in a list, in order."""
     return [str(row.get("id")).removeprefix("job-") for row in page.named("tr") if row.get("id")]
-
-
-async def state(api: Api, job_id: str) -> str:
-    answer = await api.http.get(f"/v1/jobs/{job_id}")
-    return answer.json()["state"] if answer.status_code == 200 else "none"
-
-
-async def failed(api: Api, **fields: Any) -> str:
-    job_id = await api.submit(**fields)
-    await api.start(job_id)
-    await api.finish(job_id, JobState.FAILED)
-    return job_id
 
 
 # Every page
@@ -211,7 +198,7 @@ async def test_anothers_job_is_not_there(api: Api, ada: Visitor) -> None:
         done = await bob.post("/act", action="cancel", ids=job_id, confirmed="1")
         assert "not there any more" in (await bob.page("/" + done.headers["location"])).text
         assert (await bob.get("/?owner=ada")).status_code == 422
-    assert await state(api, job_id) == "PENDING"
+    assert await api.state(job_id) == "PENDING"
 
 
 async def test_who_may_only_look_is_shown_nothing_to_press(api: Api) -> None:
@@ -225,7 +212,7 @@ async def test_who_may_only_look_is_shown_nothing_to_press(api: Api) -> None:
             answer = await reader.post("/act", action=action, ids=job_id, confirmed="1")
             assert answer.status_code == 403
             assert "the scope read" in read(answer).text
-    assert await state(api, job_id) == "PENDING"
+    assert await api.state(job_id) == "PENDING"
 
 
 # The list
@@ -285,146 +272,7 @@ async def test_an_operator_sees_everybodys_jobs_and_whose_they_are(api: Api, ope
     form = {"action": "cancel", "all": "1", "conditions": "owner=bob"}
     assert "Cancel 1 job?" in read(await operator.post("/act", **form)).text
     await operator.post("/act", confirmed="1", **form)
-    assert (await state(api, mine), (await api.store.get(None, theirs)).state) == ("QUEUED", "CANCELLED")  # type: ignore[union-attr]
-
-
-# Acting on many
-
-
-async def test_nothing_is_done_before_it_was_confirmed(api: Api, ada: Visitor) -> None:
-    ids = [await api.submit(name=f"n{n}") for n in range(3)]
-    page = read(await ada.post("/act", action="cancel", ids=ids))
-    assert "Cancel 3 jobs?" in page.text
-    assert set(page.values("ids")) == set(ids)
-    assert [await state(api, job_id) for job_id in ids] == ["QUEUED"] * 3
-
-
-async def test_each_job_has_its_outcome_and_the_reason_is_kept(api: Api, ada: Visitor) -> None:
-    """What waits is cancelled; what runs is asked to stop, and no more is said of it; what has ended is left alone."""
-    waits, runs, ended = await api.submit(name="waits"), await api.submit(name="runs"), await failed(api, name="ended")
-    await api.start(runs)
-    asked = {"action": "cancel", "ids": [waits, runs, ended, "nothing"], "confirmed": "1", "reason": "wrong <mesh>"}
-    answer = await ada.post("/act", **asked)
-    assert answer.status_code == 303
-    page = await ada.page("/" + answer.headers["location"])
-    assert "1 cancelled, 1 asked to stop, 1 had already ended, 1 not there any more" in page.text
-    assert "Reason: wrong <mesh>." in page.text
-    assert "cancelling" in page.text
-    assert page.text.count("CANCELLED") == 1
-    for job_id in (waits, runs):
-        assert (await api.http.get(f"/v1/jobs/{job_id}")).json()["cancel_reason"] == "wrong <mesh>"
-    await api.finish(runs, JobState.CANCELLED)
-    assert (await ada.page("/" + answer.headers["location"])).text.count("CANCELLED") == 2
-
-
-async def test_those_that_have_started_can_be_left_alone(api: Api, ada: Visitor) -> None:
-    runs = await api.submit()
-    await api.start(runs)
-    answer = await ada.post("/act", action="cancel", ids=runs, confirmed="1", spare="1")
-    assert "1 had started and left alone" in (await ada.page("/" + answer.headers["location"])).text
-    assert not (await api.http.get(f"/v1/jobs/{runs}")).json()["cancel_requested"]
-
-
-async def test_retry_of_many_means_those_that_did_not_end_well(api: Api, ada: Visitor) -> None:
-    bad, good = await failed(api, name="bad"), await api.submit(name="good")
-    await api.start(good)
-    await api.finish(good)
-    page = read(await ada.post("/act", action="retry", ids=[bad, good]))
-    assert "Retry 1 job?" in page.text
-    assert page.values("ids") == [bad]
-    assert "Left alone: 1 ✔ FINISHED" in page.text
-    await ada.post("/act", action="retry", all="1", conditions="", confirmed="1")
-    assert (await state(api, bad), await state(api, good)) == ("QUEUED", "FINISHED")
-    # where somebody means one that ended well, it is that one
-    assert "Retry 1 job?" in read(await ada.post("/act", action="retry", ids=good)).text
-
-
-async def test_delete_leaves_what_runs(api: Api, ada: Visitor) -> None:
-    runs, ended = await api.submit(), await failed(api)
-    await api.start(runs)
-    page = read(await ada.post("/act", action="delete", ids=[runs, ended]))
-    assert "Delete 1 job?" in page.text
-    assert "for good" in page.text
-    await ada.post("/act", action="delete", ids=[runs, ended], confirmed="1")
-    assert (await state(api, runs), await state(api, ended)) == ("RUNNING", "none")
-
-
-async def test_all_of_a_list_means_what_meets_its_conditions(api: Api, ada: Visitor) -> None:
-    meant = [await api.submit(name="x", tags=["a & b"]) for _ in range(5)]
-    other = await api.submit(name="x")
-    page = await ada.page("/?tag=a+%26+b&limit=2")
-    [conditions] = page.values("conditions")
-    assert parse_qsl(conditions or "") == [("tag", "a & b")]
-    form = {"action": "cancel", "all": "1", "conditions": conditions or ""}
-    assert "Cancel 5 jobs?" in read(await ada.post("/act", **form)).text
-    answer = await ada.post("/act", confirmed="1", **form)
-    assert "5 cancelled" in (await ada.page("/" + answer.headers["location"])).text
-    assert {await state(api, job_id) for job_id in meant} == {"CANCELLED"}
-    assert await state(api, other) == "QUEUED"
-
-
-async def test_a_job_that_came_after_the_question_is_not_among_all(api: Api, ada: Visitor) -> None:
-    """The page has said how many jobs there are; one that nobody was asked about is left alone."""
-    seen = await api.submit()
-    form = {"action": "cancel", "all": "1", "conditions": "created_before=2100-01-01"}
-    page = read(await ada.post("/act", **form))
-    assert "Cancel 1 job?" in page.text
-    later = await api.submit()
-    answer = await ada.post("/act", confirmed="1", until=page.values("until")[0] or "", **form)
-    assert "1 cancelled" in (await ada.page("/" + answer.headers["location"])).text
-    assert (await state(api, seen), await state(api, later)) == ("CANCELLED", "QUEUED")
-    answer = await ada.post("/act", confirmed="1", until="soon", **form)
-    assert answer.status_code == 422
-
-
-async def test_an_order_for_too_many_says_that_it_is_not_all(
-    api: Api, ada: Visitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(acting, "MAX_BULK", 2)
-    monkeypatch.setattr(acting, "MOST_ALL", 4)
-    for left, said in ((1, True), (0, False)):
-        for _ in range(4 + left):
-            await api.submit()
-        form = {"action": "cancel", "all": "1", "conditions": "state=QUEUED", "confirmed": "1"}
-        text = (await ada.page("/" + (await ada.post("/act", **form)).headers["location"])).text
-        assert "4 cancelled" in text
-        assert ("There are more of them" in text) is said
-        await ada.post("/act", **form)
-
-
-async def test_loading_an_outcome_again_does_nothing_again(api: Api, ada: Visitor) -> None:
-    job_id = await failed(api)
-    answer = await ada.post("/act", action="retry", ids=job_id, confirmed="1")
-    where = "/" + answer.headers["location"]
-    await api.start(job_id, attempt=1)
-    for _ in range(2):
-        await ada.page(where)
-    assert await state(api, job_id) == "RUNNING"
-    async with visiting(api, "bob") as bob:
-        assert "not kept any more" in (await bob.page(where, 404)).text
-
-
-@pytest.mark.parametrize(
-    ("form", "said"),
-    [
-        ({"action": "cancel"}, "no job was selected"),
-        ({"action": "explode", "ids": "x"}, "cancel, retry, delete"),
-        ({"ids": "x"}, "cancel, retry, delete"),
-        ({"action": "cancel", "all": "1", "conditions": "state=DONE"}, "no state"),
-    ],
-)
-async def test_a_form_that_asks_for_nothing_possible_is_told(ada: Visitor, form: dict[str, str], said: str) -> None:
-    answer = await ada.post("/act", **form)
-    assert answer.status_code == 422
-    assert said in read(answer).text
-
-
-async def test_a_reason_that_is_too_long_cancels_nothing(api: Api, ada: Visitor) -> None:
-    job_id = await api.submit()
-    answer = await ada.post("/act", action="cancel", ids=job_id, confirmed="1", reason="x" * 1025)
-    assert answer.status_code == 422
-    assert "1024" in read(answer).text
-    assert await state(api, job_id) == "QUEUED"
+    assert (await api.state(mine), (await api.store.get(None, theirs)).state) == ("QUEUED", "CANCELLED")  # type: ignore[union-attr]
 
 
 # One job
@@ -469,6 +317,38 @@ async def test_nobody_is_led_elsewhere_by_a_form(api: Api, ada: Visitor) -> None
     job_id = await api.submit()
     answer = await ada.post("/act", action="cancel", ids=job_id, home="../../evil", confirmed="1")
     assert answer.headers["location"].startswith("outcomes/")
+
+
+async def test_a_job_waits_for_what_has_not_ended_and_came_after_what_has(api: Api, ada: Visitor) -> None:
+    over, going = await api.submit(name="over"), await api.submit(name="going")
+    job_id = await api.submit(after=[over, going])
+    await api.start(over)
+    await api.finish(over)
+    text = (await ada.page(f"/jobs/{job_id}")).text
+    assert re.search(r"Waits for going .*Came after over ", text)
+    later = await api.submit(after=[over], start_in="1h")
+    text = (await ada.page(f"/jobs/{later}")).text
+    assert "Waits for" not in text
+    assert "Came after over" in text
+
+
+async def test_a_job_that_runs_again_has_not_waited_while_it_ran(api: Api, ada: Visitor) -> None:
+    """The list, which does not know how long it waited between its attempts, leaves it open; its page says it."""
+    job_id = await api.submit()
+    await api.start(job_id)
+    async with api.store.connection() as connection:
+        for table, column in (("jobs", "created_at"), ("jobs", "started_at"), ("events", "at")):
+            await connection.execute(f"UPDATE {table} SET {column} = {column} - interval '5 hours'")
+    await api.finish(job_id, JobState.FAILED)
+    await api.http.post(f"/v1/jobs/{job_id}/retry")
+    for runs in (False, True):
+        if runs:
+            await api.start(job_id, attempt=1)
+        for page in (await ada.page("/"), await ada.page(f"/jobs/{job_id}")):
+            since = [found["data-since"] or "" for found in page.named("span") if "data-since" in found]
+            ages = [dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(at) for at in since]
+            assert all(age < dt.timedelta(minutes=1) for age in ages)
+        assert "Waited5:" not in page.text.replace(" ", "")
 
 
 async def test_a_page_tells_everything_that_is_known(api: Api, ada: Visitor) -> None:
@@ -550,6 +430,9 @@ def test_an_address_in_code_is_the_browsers_own() -> None:
     assert said(host="a.example:8765") == "http://a.example:8765"
     assert said(host="a.example", x_forwarded_proto="https") == "https://a.example"
     assert said(host="[::1]:80", x_forwarded_proto="gopher") == "http://[::1]:80"
+    for header in ("x_forwarded_prefix", "x_forwarded_context"):
+        assert said(host="a.example", **{header: "/user/ada/proxy/8765"}) is None, "it is not all of the address"
+        assert said(host="a.example", **{header: "/"}) == "http://a.example"
     for host in ('a"b', "a b", "a\\b", "a/b", ""):
         assert said(host=host) is None
 

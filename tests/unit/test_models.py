@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from hpcjobs.errors import InvalidSpec
-from hpcjobs.lifecycle import ACTIVE
+from hpcjobs.lifecycle import ACTIVE, JobState
 from hpcjobs.models import JobFilter, JobInfo, JobSpec, Resources
 
 
@@ -62,3 +62,27 @@ def test_moments_without_a_zone_are_local_ones_wherever_jobs_are_looked_for() ->
 )
 def test_only_a_star_stands_for_anything_in_a_name(name: str | None, pattern: str, meant: bool) -> None:
     assert JobFilter(name=pattern).matches(JobInfo(id="1", state="QUEUED", name=name)) is meant
+
+
+@pytest.mark.parametrize(
+    ("state", "attempt", "started", "waited", "ran"),
+    [
+        (JobState.QUEUED, 0, False, 9, None),
+        (JobState.RUNNING, 1, True, 2, 7),
+        (JobState.QUEUED, 1, True, None, None),  # it waits to run again: since when is not known here
+        (JobState.RUNNING, 2, True, None, 7),
+        (JobState.QUEUED, 1, False, 9, None),  # at a cluster, which has not started it yet
+    ],
+)
+def test_times_are_of_the_first_wait_and_of_the_last_attempt(
+    state: JobState, attempt: int, started: bool, waited: int | None, ran: int | None
+) -> None:
+    """What has run before has not waited all the time since it was submitted, nor does it run while it waits again."""
+    begin = dt.datetime(2026, 5, 1, tzinfo=dt.timezone.utc)
+    at = begin + dt.timedelta(hours=2) if started else None
+    info = JobInfo.model_validate(
+        {"id": "1", "state": state, "attempt": attempt, "created_at": begin, "started_at": at}
+    )
+    now = begin + dt.timedelta(hours=9)
+    assert info.queue_time(now) == (None if waited is None else dt.timedelta(hours=waited))
+    assert info.run_time(now) == (None if ran is None else dt.timedelta(hours=ran))

@@ -45,6 +45,14 @@ def test_what_a_form_leaves_empty_is_not_asked() -> None:
 def test_states_are_read_in_any_case_and_groups_stand_for_theirs() -> None:
     assert asked("state=failed&state=RUNNING").wanted.state == [JobState.FAILED, JobState.RUNNING]
     assert set(asked("state=active").wanted.state) == ACTIVE
+    assert asked("state=failed&state=Active").texts("state") == ["FAILED", "active"], "as the links have them"
+
+
+def test_one_state_takes_the_place_of_a_group_and_is_taken_away_again() -> None:
+    """A list of all that are active, and of those that run, would be all that are active still."""
+    found = asked("state=active&tag=x")
+    assert found.toggled("state", "RUNNING") == "?tag=x&state=RUNNING"
+    assert asked("state=running&tag=x").toggled("state", "RUNNING") == "?tag=x"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter
@@ -38,6 +38,12 @@ class Counted:
     def complete(self) -> bool:
         """Whether every count is exact."""
         return not self.at_least
+
+    def among(self, states: Collection[JobState]) -> Counted:
+        """The counts of these states alone; all of them where none is named."""
+        if not states:
+            return self
+        return Counted({s: n for s, n in self.states.items() if s in states}, self.at_least.intersection(states))
 
 
 class Counts(Database):

@@ -84,9 +84,11 @@ class Records(Database):
 
     async def forget(self, *, keep: float, most: int = 1000) -> int:
         """Delete jobs that ended longer ago than ``keep`` seconds, at most ``most`` of them; how many."""
+        # in the words of the index, read backwards: where the jobs without a moment stand, which are none here
         rows = await self.all(
             "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state IN ('FINISHED', 'FAILED', 'CANCELLED')"
-            " AND finished_at < now() - make_interval(secs => %s) ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+            " AND finished_at < now() - make_interval(secs => %s) ORDER BY finished_at NULLS FIRST LIMIT %s"
+            " FOR UPDATE SKIP LOCKED)"
             " RETURNING id",
             [keep, most],
         )

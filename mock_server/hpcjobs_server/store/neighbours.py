@@ -47,11 +47,6 @@ class Neighbours:
     more_parents: bool = False
     more_children: bool = False
 
-    @property
-    def more(self) -> bool:
-        """Whether there are more than are told."""
-        return self.more_parents or self.more_children
-
 
 # Of those that no index has apart, as many are looked at as an order by them is worth.
 _LOOKED = 10_000

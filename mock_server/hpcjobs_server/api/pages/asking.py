@@ -73,7 +73,7 @@ class Asked:
             now: From when "2h" counts; None for this moment.
         """
         written = tuple((name, text.strip()) for name, text in query.multi_items() if text.strip())
-        known = tuple((name, text) for name, text in written if name in _Query.model_fields)
+        known = tuple((name, _word(name, text)) for name, text in written if name in _Query.model_fields)
         values, problems = _values(known, now or dt.datetime.now(dt.timezone.utc))
         if not problems:
             try:
@@ -132,8 +132,11 @@ class Asked:
         return "?" + _encoded([*self.hidden(), *((name, text) for name, text in place.items() if text is not None)])
 
     def toggled(self, name: str, value: str) -> str:
-        """The query with one of several values put in, or taken away where it is there."""
-        there = self.texts(name)
+        """The query with one of several values put in, or taken away where it is there.
+
+        A state takes the place of a group of states: who has looked at all that are active wants these alone next.
+        """
+        there = [text for text in self.texts(name) if name != "state" or text not in GROUPS]
         return self.query(**{name: [one for one in there if one != value] if value in there else [*there, value]})
 
     def hidden(self, *names: str) -> list[tuple[str, str]]:
@@ -141,15 +144,19 @@ class Asked:
         return [item for item in self.fields if item[0] not in {*names, *_PLACE}]
 
 
+def _word(name: str, text: str) -> str:
+    """What was written for a field; the word of a state as it is spelt."""
+    if name != "state":
+        return text
+    return next((word for word in (*GROUPS, *JobState.__members__) if word.lower() == text.lower()), text)
+
+
 def _values(written: Iterable[tuple[str, str]], now: dt.datetime) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     values: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
     for name, text in written:
-        if name == "state":
-            word = text if text in GROUPS else text.upper()
-            if word not in GROUPS and word not in JobState.__members__:
-                problems.append((name, f"{text!r} is no state; there is {', '.join([*GROUPS, *JobState.__members__])}"))
-            values.setdefault(name, []).append(word)
+        if name == "state" and text not in GROUPS and text not in JobState.__members__:
+            problems.append((name, f"{text!r} is no state; there is {', '.join([*GROUPS, *JobState.__members__])}"))
         elif name in _MANY:
             values.setdefault(name, []).append(text)
         elif name in values:

@@ -15,12 +15,13 @@ from starlette.responses import RedirectResponse, Response
 
 from hpcjobs import wording
 from hpcjobs.again import as_python, as_shell
+from hpcjobs.again.asked import read
 from hpcjobs.arrays import own_spec
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import Action
 from hpcjobs.models import JobInfo, JobSpec, StderrMode
 from hpcjobs_server.api.pages.filelist import Lists
-from hpcjobs_server.api.pages.joblist import Row, rows_of
+from hpcjobs_server.api.pages.joblist import rows_of
 from hpcjobs_server.api.pages.logtail import Tail, read_tail
 from hpcjobs_server.api.pages.rendering import relative, render, scheme
 from hpcjobs_server.api.pages.session import Viewer, viewer_of
@@ -35,6 +36,8 @@ CHANGES = 200
 """Changes of the state, and attempts, that are listed: the newest."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_FOLDERS = ("x-forwarded-prefix", "x-forwarded-context")
+"""Headers by which a proxy says in which folder of its own the service is; jupyter-server-proxy sends both."""
 _FILES = Lists()
 _ACTIONS = (Action.CANCEL, Action.RETRY, Action.DELETE)
 
@@ -66,7 +69,9 @@ async def show_job(request: Request, job_id: str) -> Response:
     if place is None or history is None or around is None:  # it was deleted at this moment
         raise job_not_found()
     spec = _spec(info)
-    row: Row = rows_of([info])[0]
+    [row] = rows_of([info])
+    if history.queue_time is not None:
+        row = dataclasses.replace(row, waited=history.queue_time)  # of all attempts
     # the page's script asks for what changes; the log, which it follows by itself, is not taken from this answer
     whole = "hx-request" not in request.headers
     return render(
@@ -110,7 +115,7 @@ def _outcome(request: Request, context: Context, viewer: Viewer, job_id: str) ->
 def _spec(info: JobInfo) -> JobSpec | None:
     """What was asked, with an array's command filled in; None where it cannot be read as this version has it."""
     try:
-        return JobSpec.parse({name: value for name, value in own_spec(info).items() if value is not None})
+        return read(own_spec(info))
     except InvalidSpec:
         return None
 
@@ -128,7 +133,13 @@ def _again(request: Request, info: JobInfo) -> list[tuple[str, str]]:
 
 
 def address_of(request: Request) -> str | None:
-    """The service's address as the browser has it; None where the request does not say it in good words."""
+    """The service's address as the browser has it; None where the request does not say it, or not in good words.
+
+    Behind a proxy that puts the service into a folder a browser is let in, with a cookie of the proxy's, and a program
+    with a token of the service often is not: then the code finds the service as it does elsewhere.
+    """
+    if any(request.headers.get(name, "").strip("/") for name in _FOLDERS):
+        return None
     host = request.headers.get("host", "")
     return f"{scheme(request)}://{host}" if _HOST.fullmatch(host) else None
 

@@ -101,8 +101,7 @@ def _shown(asked: Asked, listed: Listed | None) -> int | None:
     """How many jobs the list has in all its pages; None where that was not counted to the end."""
     if listed is None or not listed.counted.complete:
         return None
-    states = asked.wanted.state or list(JobState)
-    return sum(listed.counted.states.get(state, 0) for state in dict.fromkeys(states))
+    return sum(listed.counted.among(asked.wanted.state).states.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,17 +112,17 @@ class Row:
     waited: dt.timedelta | None
     ran: dt.timedelta | None
 
+    now: dt.datetime
+
     @classmethod
     def of(cls, info: JobInfo, now: dt.datetime) -> Row:
         """The line for a job."""
-        # one that is to run again does not run, though it did once
-        again = info.state.not_started and info.started_at is not None
-        return cls(info, info.queue_time(now), None if again else info.run_time(now))
+        return cls(info, info.queue_time(now), info.run_time(now), now)
 
     @property
     def waits_since(self) -> dt.datetime | None:
-        """Since when it has waited, where it still does."""
-        return self.info.created_at if not self.info.terminal and self.info.started_at is None else None
+        """Since when it has waited as long as it has, where it still does."""
+        return None if self.waited is None or not self.info.state.not_started else self.now - self.waited
 
     @property
     def runs_since(self) -> dt.datetime | None:

@@ -68,7 +68,7 @@
   function find() {
     heard = Date.now();
     pause = 500;
-    if (lost !== null) { lost = null; document.dispatchEvent(new Event("hpcjobs:back")); }
+    lost = null;
     show_connection();
   }
 
@@ -130,6 +130,7 @@
         return old.matches("input:not([data-kept=always])") && old !== document.activeElement && old.value === old.defaultValue;
       }
       if (old.matches("input[type=checkbox]")) fresh.toggleAttribute("checked", old.checked);
+      if (old.matches(".acts button")) fresh.toggleAttribute("disabled", old.disabled);
       if (old.id === "pick-all") fresh.hidden = false;
       if (old.matches("details") && old.open) fresh.setAttribute("open", "");
       return true;
@@ -150,7 +151,8 @@
     if (!told) return;
     const boxes = picks(), ticked = boxes.filter((box) => box.checked).length;
     const whole = document.querySelector("input[name=all]")?.checked;
-    told.textContent = whole ? "all selected" : ticked ? `${ticked} selected` : "";
+    const text = whole ? "all selected" : ticked ? `${ticked} selected` : "";
+    if (told.textContent !== text) told.textContent = text; // which is read out
     for (const button of document.querySelectorAll(".acts button")) button.disabled = !ticked && !whole;
     if (all) {
       all.hidden = false;
@@ -193,7 +195,8 @@
     const rest = log.querySelector("[data-rest]"); // the line that was begun: it comes again, and whole
     const told = log.previousElementSibling?.querySelector("[data-told]");
     let offset = Number(log.dataset.offset), attempt = log.dataset.attempt, cut = "cut" in log.dataset;
-    let raw = "", decoder = new TextDecoder(), wait = 500, inside = false;
+    let raw = "", decoder = new TextDecoder(), wait = 500, inside = false, held = new AbortController();
+    document.addEventListener("visibilitychange", () => { if (document.hidden) held.abort(); });
 
     const begin = (from) => {
       [offset, raw, decoder] = [from, "", new TextDecoder()];
@@ -224,10 +227,12 @@
 
     log.scrollTop = log.scrollHeight;
     for (;;) {
+      if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+      held = new AbortController();
+      const late = setTimeout((request) => request.abort(), 40_000, held);
       try {
-        if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
         const answer = await fetch(`${log.dataset.follow}?wait=20`, {
-          headers: { Range: `bytes=${offset}-${offset + PIECE - 1}` }, cache: "no-store", signal: AbortSignal.timeout(40_000),
+          headers: { Range: `bytes=${offset}-${offset + PIECE - 1}` }, cache: "no-store", signal: held.signal,
         });
         const state = answer.headers.get("Hpcjobs-Job-State"), now = answer.headers.get("Hpcjobs-Attempt");
         if (now !== null && now !== attempt) { // the job runs again, with a new log
@@ -253,6 +258,8 @@
           if (ended(state)) {
             tell("it printed nothing");
             do await after(1000); while (ended(live()?.dataset.state));
+          } else {
+            await after(500); // where the service holds no more requests, it answers at once
           }
         } else if (answer.status === 404 || answer.status === 401 || answer.status === 403) {
           return;
@@ -261,8 +268,11 @@
         }
         wait = 500;
       } catch {
+        if (document.hidden) continue;
         await after(wait); // the bar on top says that the connection is lost
         wait = Math.min(wait * 2, 10_000);
+      } finally {
+        clearTimeout(late);
       }
     }
   }
