@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 # Give paths or options to pytest: make test ARGS="tests/unit -x"
 ARGS   ?=
+# Tests wait more than they work. One process, as a debugger needs it: make test WORKERS=0
+WORKERS ?= 3
 
 DECLARED := pyproject.toml mock_server/pyproject.toml constraints.txt
 EXAMPLE  := docs/examples/minibatch
@@ -28,7 +30,7 @@ demo: $(RUNTIME)  ## start a service and run real jobs through it; about a minut
 	@$(BIN)/hpcjobs demo $(ARGS)
 
 test: $(ALL) $(TAPIPY)  ## all tests, on a real service with a real Postgres
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(ALL)  ## style, types and the arrows between the modules
 	$(BIN)/ruff check .
