@@ -57,14 +57,20 @@ def test_a_log_that_comes_in_pieces_is_shown_as_one_that_was_there(
     )
 
 
-def test_a_log_that_grew_by_much_goes_on_near_its_end(open_page: OpenPage, shared_client: Client) -> None:
+def test_a_log_that_grew_by_much_goes_on_near_its_end(
+    open_page: OpenPage, shared_client: Client, tmp_path: Path
+) -> None:
     """At the beginning of a line, without a gap after it; and the page says that it is not all."""
-    job = shared_client.submit("echo begun; sleep 1; seq 1200000; echo the end", name="flood")
-    page = open_page(f"jobs/{job.id}")
+    flood, gate = tmp_path / "flood", tmp_path / "gate"
+    flood.write_text("".join(f"{number}\n" for number in range(1, 1_200_001)) + "the end of it\n")
+    job = shared_client.submit(f"echo begun; while [ ! -e {gate} ]; do sleep 0.02; done; cat {flood}", name="flood")
+    page = open_page(f"jobs/{job.id}").live()
     log = page.page.locator(".log")
-    expect(log).to_contain_text("the end")
+    expect(log).to_have_text("begun")
+    gate.touch()
+    expect(log).to_contain_text("the end of it")
     lines = (log.text_content() or "").split("\n")
-    assert lines[-2:] == ["the end", ""]
+    assert lines[-2:] == ["the end of it", ""]
     numbers = [int(line) for line in lines[:-2]]
     assert numbers == list(range(numbers[0], 1_200_001))
     assert 1000 < len(numbers) < 200_000

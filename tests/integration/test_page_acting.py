@@ -155,6 +155,9 @@ async def test_a_retry_that_is_sent_twice_runs_nothing_that_ended_well(api: Api,
     assert "There was no job left" in (await go(ada, form_of(page))).text
     assert "There was no job left" in (await go(ada, {"action": "retry", "all": "1", "confirmed": "1"})).text
     assert (await api.state(bad), await api.state(good)) == ("QUEUED", "FINISHED")
+    # where there are none but those that ended well, they are meant, and the page has said so
+    assert "1 to run again" in (await go(ada, form_of(await ask(ada, "retry", "state=FINISHED")))).text
+    assert await api.state(good) == "QUEUED"
 
 
 @pytest.mark.parametrize(("action", "left"), [("delete", "FINISHED"), ("retry", "FAILED")])
