@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -14,12 +14,6 @@ from hpcjobs_server import events as feed
 from hpcjobs_server.api import events as stream
 from hpcjobs_server.settings import Settings
 from tests.integration.serving import Api, asyncio_timeout, events, serving
-
-
-@pytest.fixture
-async def api(settings: Callable[..., Settings]) -> AsyncIterator[Api]:
-    async with serving(settings()) as running:
-        yield running
 
 
 async def test_a_stream_begins_with_hello_and_tells_each_state(api: Api) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,12 +13,6 @@ import pytest
 from hpcjobs.lifecycle import JobState
 from hpcjobs_server.settings import Settings
 from tests.integration.serving import Api, serving
-
-
-@pytest.fixture
-async def api(settings: Callable[..., Settings]) -> AsyncIterator[Api]:
-    async with serving(settings()) as running:
-        yield running
 
 
 async def read(api: Api, job_id: str, range_: str | None = None, *, wait: float = 0) -> httpx.Response:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,6 @@ from hpcjobs_server.app import create_app
 from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Store
 from tests.integration.serving import NO_DATABASE, Api, asyncio_timeout, events, serving
-
-
-@pytest.fixture
-async def api(settings: Callable[..., Settings]) -> AsyncIterator[Api]:
-    async with serving(settings()) as running:
-        yield running
 
 
 async def get(api: Api, path: str, authorization: str | None = None, **options: Any) -> httpx.Response:

@@ -19,10 +19,9 @@ from hpcjobs.arrays import ArrayOrder
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, JobInfo, JobPage, JobSpec, When
 from hpcjobs_server.database import connection_info
-from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import SORTS, BadCursor, BadSort, Finish, Store, Work
 from hpcjobs_server.store.rows import encode_cursor
-from tests.integration.serving import Api, serving
+from tests.integration.serving import Api
 
 pytestmark = pytest.mark.anyio
 
@@ -493,12 +492,6 @@ class TestHistory:
         history = await store.history(ME, job, most=5)
         assert history is not None
         assert ([one.attempt for one in history.attempts], history.truncated) == ([5, 6, 7, 8, 9], True)
-
-
-@pytest.fixture
-async def api(settings: Callable[..., Settings]) -> AsyncIterator[Api]:
-    async with serving(settings()) as running:
-        yield running
 
 
 class TestApi:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,24 +11,9 @@ import pytest
 
 from hpcjobs.lifecycle import JobState
 from hpcjobs_server.api.pages import fulfilment
-from hpcjobs_server.settings import Settings
 from hpcjobs_server.store import Store
 from tests.integration.browsing import Page, Visitor, read, visiting
-from tests.integration.serving import Api, serving
-
-
-@pytest.fixture
-async def api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
-    async with serving(Settings(data=tmp_path / "data", database_url=database, port=0)) as api:
-        yield api
-
-
-@pytest.fixture
-async def ada(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who may act on her own jobs, which are those of ``api.submit``."""
-    async with visiting(api, "ada") as visitor:
-        yield visitor
-
+from tests.integration.serving import Api
 
 FORM = ("action", "all", "conditions", "states", "ids", "until", "confirmed")
 

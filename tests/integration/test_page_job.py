@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,11 @@ from hpcjobs_server import files
 from hpcjobs_server.api.pages import filelist, job, logtail, queues
 from hpcjobs_server.api.pages.logtail import read_tail, tail_of
 from hpcjobs_server.files import note_inputs
-from hpcjobs_server.settings import Settings
 from tests.integration.browsing import Page, Visitor, read, visiting
-from tests.integration.serving import Api, serving
+from tests.integration.serving import Api
 
 TURNED = "fit\u202egpj.sh\u2066"
 """A name that looks like another one where its characters are obeyed."""
-
-
-@pytest.fixture
-async def api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
-    async with serving(Settings(data=tmp_path / "data", database_url=database, port=0)) as api:
-        yield api
-
-
-@pytest.fixture
-async def ada(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who may act on her own jobs, which are those of ``api.submit``."""
-    async with visiting(api, "ada") as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def operator(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who sees everybody's jobs and sets queues."""
-    async with visiting(api, "root", "admin") as visitor:
-        yield visitor
 
 
 def file_links(page: Page) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,26 +13,6 @@ from hpcjobs_server.api.pages.login import inside
 from hpcjobs_server.settings import Settings
 from tests.integration.browsing import Visitor, read, visiting
 from tests.integration.serving import Api, serving
-
-
-@pytest.fixture
-async def api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
-    async with serving(Settings(data=tmp_path / "data", database_url=database, port=0)) as api:
-        yield api
-
-
-@pytest.fixture
-async def stranger(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who has not logged in."""
-    async with visiting(api, None) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def ada(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who may act on her own jobs."""
-    async with visiting(api, "ada") as visitor:
-        yield visitor
 
 
 def cookie(answer: httpx.Response) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -27,26 +26,6 @@ HOSTILE = (
     "\u202eevil\u2066",
     "&lt;b&gt;&amp;",
 )
-
-
-@pytest.fixture
-async def api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
-    async with serving(Settings(data=tmp_path / "data", database_url=database, port=0)) as api:
-        yield api
-
-
-@pytest.fixture
-async def ada(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who may act on her own jobs, which are those of ``api.submit``."""
-    async with visiting(api, "ada") as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def operator(api: Api) -> AsyncIterator[Visitor]:
-    """Somebody who sees everybody's jobs and sets queues."""
-    async with visiting(api, "root", "admin") as visitor:
-        yield visitor
 
 
 def check_harmless(page: Page) -> None:
