@@ -601,7 +601,11 @@ class JobInfo(_Told):
         return max(end - self.created_at, dt.timedelta(0)) if self.created_at else None
 
     def run_time(self, now: dt.datetime | None = None) -> dt.timedelta | None:
-        """How long the last attempt ran, or has run until ``now``; None where none did, or the next one waits."""
+        """How long the last attempt ran, or has run until ``now``; None where none did, or the next one waits.
+
+        Of a job that ended while it waited to run again that is not known apart: :meth:`~hpcjobs.handles.Job.history`
+        has each attempt.
+        """
         if self._runs_again:
             return None
         end = self.finished_at or now or dt.datetime.now(dt.timezone.utc)

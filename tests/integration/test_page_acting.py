@@ -127,6 +127,18 @@ async def test_a_cancel_means_a_job_however_far_it_is_by_then(api: Api, ada: Vis
     assert "1 asked to stop" in (await go(ada, form_of(page))).text
 
 
+async def test_a_cancel_of_what_waits_means_what_has_started_since(api: Api, ada: Visitor) -> None:
+    """It was counted when the page asked; what ran already was not."""
+    runs, waits, starts = await api.submit(), await api.submit(), await api.submit()
+    await api.start(runs)
+    page = await ask(ada, "cancel", "state=QUEUED")
+    assert "Cancel 2 jobs?" in page.text
+    await api.start(starts)
+    assert "1 asked to stop, 1 cancelled" in (await go(ada, form_of(page))).text
+    assert await api.state(waits) == "CANCELLED"
+    assert not (await api.http.get(f"/v1/jobs/{runs}")).json()["cancel_requested"]
+
+
 async def test_a_retry_that_is_sent_twice_runs_nothing_that_ended_well(api: Api, ada: Visitor) -> None:
     """By a second click, or after somebody else did the same: those that were meant are meant, and no others."""
     bad, good = await api.failed(), await api.submit()
@@ -153,6 +165,8 @@ async def test_what_ended_after_the_question_is_left_alone(api: Api, ada: Visito
     await api.finish(runs, JobState(left))
     assert await api.state(ended) == "FAILED"
     page = await go(ada, form_of(page))
+    told = "It was not done to all of them: 1 of them has changed since the page asked" in page.text
+    assert told is (action == "retry"), "of the others the page had said it already"
     assert await api.state(ended) == {"delete": "none", "retry": "QUEUED"}[action]
     assert await api.state(runs) == left
 
@@ -168,12 +182,27 @@ async def test_a_selected_job_that_has_ended_since_is_asked_about_again(api: Api
     await api.finish(job_id)
     form = {"action": action, "ids": job_id, "home": job_id, "confirmed": "1", "until": seen, "reason": "x"}
     page = read(await ada.post("/act", **form))
-    assert "a job has started or ended since you were asked" in page.text
+    assert "a job has changed since you were asked" in page.text
     assert "FINISHED" in page.text
     assert await api.state(job_id) == "FINISHED"
     assert page.values("home") == [job_id]
     await go(ada, form_of(page))
     assert await api.state(job_id) == {"delete": "none", "retry": "QUEUED"}[action]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_only_what_has_changed_is_left_alone(api: Api, ada: Visitor, everything: bool) -> None:
+    """A busy queue keeps nobody from deleting what still waits; and what is to run again is not what had failed."""
+    waits, starts, bad = await api.submit(), await api.submit(), await api.failed()
+    ids = [waits, starts, bad]
+    page = await ask(ada, "delete") if everything else read(await ada.post("/act", action="delete", ids=ids))
+    assert "Delete 3 jobs?" in page.text
+    await api.http.post(f"/v1/jobs/{bad}/retry")
+    await api.start(starts)
+    page = await go(ada, form_of(page))
+    assert "1 deleted" in page.text
+    assert f"{1 if everything else 2} of them ha" in page.text, "what runs is among all no more"
+    assert [await api.state(job_id) for job_id in ids] == ["none", "RUNNING", "QUEUED"]
 
 
 async def test_what_was_not_counted_to_the_end_is_meant_nonetheless(

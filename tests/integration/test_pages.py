@@ -332,6 +332,22 @@ async def test_a_job_that_runs_again_has_not_waited_while_it_ran(api: Api, ada: 
         assert not re.search(r"(?<!\d)5:00:\d\d", row.text)
 
 
+async def test_a_job_that_was_cancelled_while_it_waited_again_has_not_run_meanwhile(api: Api, ada: Visitor) -> None:
+    job_id = await api.failed()
+    async with api.store.connection() as connection:
+        for table in ("jobs", "attempts"):
+            await connection.execute(
+                f"UPDATE {table} SET started_at = started_at - interval '5 hours',"
+                " finished_at = finished_at - interval '5 hours'"
+            )
+    await api.http.post(f"/v1/jobs/{job_id}/retry")
+    await api.http.post(f"/v1/jobs/{job_id}/cancel")
+    text = (await ada.page(f"/jobs/{job_id}")).text
+    assert "CANCELLED" in text
+    assert re.search(r"Ran ?0\.\d s", text)
+    assert not re.search(r"(?<!\d)5:00:\d\d", text)
+
+
 async def test_a_page_tells_everything_that_is_known(api: Api, ada: Visitor) -> None:
     first = await api.submit(name="first", max_attempts=2)
     job_id = await api.submit(

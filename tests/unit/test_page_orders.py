@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from starlette.datastructures import FormData
 
-from hpcjobs.lifecycle import Action, JobState
+from hpcjobs.lifecycle import ACTIVE, JobState
 from hpcjobs.models import JobInfo
 from hpcjobs_server.api.pages.orders import Order
 from hpcjobs_server.problems import Problem
@@ -17,7 +17,11 @@ HOUR = dt.timedelta(hours=1)
 
 
 def order(**fields: str) -> Order:
-    return Order.of(FormData([("until", ASKED.isoformat()), *fields.items()]))
+    return Order.of(FormData([("until", ASKED.isoformat()), *fields.items()]), now=ASKED + HOUR)
+
+
+def job(**moments: dt.datetime) -> JobInfo:
+    return JobInfo.model_validate({"id": "1", "state": JobState.RUNNING, **moments})
 
 
 def test_so_long_ago_means_the_same_moment_when_it_is_confirmed() -> None:
@@ -34,19 +38,21 @@ def test_states_are_of_those_that_the_page_has_said_but_not_for_a_cancel() -> No
     assert order(action="cancel", **fields).states == frozenset()
 
 
-@pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
-@pytest.mark.parametrize("moment", ["started_at", "finished_at"])
-def test_what_has_started_or_ended_since_is_not_seen(action: Action, moment: str) -> None:
-    def unseen(at: dt.datetime, action: str = action.value) -> bool:
-        info = JobInfo.model_validate({"id": "1", "state": JobState.FAILED, moment: at})
-        return order(action=action, ids="1").unseen(info)
+def test_a_cancel_of_what_waits_means_also_what_has_started_since() -> None:
+    """But nothing that ran already when the page asked about what waits."""
+    asked = order(action="cancel", all="1", conditions="state=QUEUED")
+    assert asked.sought == {JobState.QUEUED}
+    assert asked.waited(job(started_at=ASKED + HOUR))
+    assert not asked.waited(job(started_at=ASKED - HOUR))
+    assert not asked.waited(job())
+    assert order(action="cancel", all="1").sought == ACTIVE
 
-    assert unseen(ASKED + HOUR)
-    assert not unseen(ASKED)
-    assert not unseen(ASKED + HOUR, "cancel")
+
+def test_without_a_moment_it_is_this_one() -> None:
+    assert Order.of(FormData([("action", "retry"), ("ids", "1")]), now=ASKED).until == ASKED
 
 
 @pytest.mark.parametrize("text", ["soon", "2026-05-01T12:00", "", "9" * 50])
 def test_a_moment_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Problem, match="is no moment"):
-        Order.of(FormData([("action", "retry"), ("ids", "1"), ("until", text)]))
+        Order.of(FormData([("action", "retry"), ("ids", "1"), ("until", text)]), now=ASKED)

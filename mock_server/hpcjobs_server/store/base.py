@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -114,6 +115,12 @@ class Database:
         """Like :meth:`all`, with a plan for these very values, which a prepared statement need not have."""
         async with self.connection() as connection:
             return await (await connection.execute(cast("Any", query), parameters, prepare=False)).fetchall()
+
+    async def now(self) -> dt.datetime:
+        """This moment by the clock of the database, which is that of all moments in it."""
+        [row] = await self.all("SELECT clock_timestamp() AS now")
+        found: dt.datetime = row["now"]
+        return found
 
     async def ready(self) -> bool:
         """Whether the database answers and has this version's schema."""

@@ -74,6 +74,12 @@ class Jobs(Tokens):
         """The jobs that were found, without what was asked."""
         return [to_info(row) for row in await self._by_ids(owner, ids, "")]
 
+    async def changed_since(self, ids: Sequence[str], moment: dt.datetime) -> set[str]:
+        """Those of these jobs whose state has changed after a moment of the database's clock."""
+        good = [uid for uid in map(to_uuid, ids) if uid is not None]
+        rows = await self.all("SELECT id FROM jobs WHERE id = ANY(%s) AND changed_at > %s", [good, moment])
+        return {str(row["id"]) for row in rows}
+
     async def _by_ids(self, owner: str | None, ids: Sequence[str], more: str) -> list[Row]:
         good = [uid for uid in map(to_uuid, ids) if uid is not None]
         if not good:

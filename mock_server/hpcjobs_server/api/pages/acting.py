@@ -7,7 +7,6 @@ an address of its own, so that loading that page again does nothing again.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -44,15 +43,16 @@ async def act(request: Request) -> Response:
     if not viewer.may_act:
         detail = f"the token has the scope {viewer.caller.scope.value}; this needs {Scope.WRITE.value}"
         raise Problem(403, "scope", detail)
-    order = Order.of(form)
+    context = context_of(request)
+    order = Order.of(form, now=await context.store.now())
     if order.asked is not None and not order.asked.may_be_seen(viewer.caller):
         raise invalid([("owner", "you may change your own jobs only")])
-    context = context_of(request)
     if not order.confirmed:
         return await _confirm(request, context.store, viewer, order)
-    if order.ids and any(map(order.unseen, await context.store.get_many(viewer.caller.sees, order.ids))):
-        return await _confirm(request, context.store, viewer, order, again=True)
     outcome = await carry_out(context, viewer.caller, order)
+    if outcome is None:
+        again = dataclasses.replace(order, until=await context.store.now())
+        return await _confirm(request, context.store, viewer, again, again=True)
     name = context.outcomes.keep(outcome)
     gone = order.action is Action.DELETE and "DELETED" in outcome.counts
     where = f"jobs/{order.home}?outcome={name}" if order.home in order.ids and not gone else f"outcomes/{name}"
@@ -129,8 +129,6 @@ async def _all(store: Store, viewer: Viewer, order: Order) -> _Meant:
 
 async def _confirm(request: Request, store: Store, viewer: Viewer, order: Order, *, again: bool = False) -> Response:
     """Ask whether to go on, and say with what; ``again`` where something has changed since that was asked."""
-    if again:
-        order = dataclasses.replace(order, until=dt.datetime.now(dt.timezone.utc))
     meant = await (_selected if order.asked is None else _all)(store, viewer, order)
     return render(
         request,

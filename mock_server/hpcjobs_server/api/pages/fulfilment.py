@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from hpcjobs.actions import CancelOrder, DeleteOrder, RetryOrder
-from hpcjobs.lifecycle import MEANT, Action, JobState
+from hpcjobs.lifecycle import MEANT, Action
 from hpcjobs.models import MAX_BULK, problems_of
 from hpcjobs_server.api.pages.orders import Order
 from hpcjobs_server.auth import Caller
@@ -19,39 +19,53 @@ MOST_ALL = 20 * MAX_BULK
 """Most jobs that one order is carried out for."""
 
 
-async def carry_out(context: Context, caller: Caller, order: Order) -> Outcome:
-    """Do what was ordered; what came of it.
+async def carry_out(context: Context, caller: Caller, order: Order) -> Outcome | None:
+    """Do what was ordered.
+
+    Returns:
+        What came of it; None where none of the jobs that were selected is as it was when the page asked, so that
+        nothing was done.
 
     Raises:
         Problem: 422: the reason is too long.
     """
-    if order.asked is None:
-        names = {info.id: info.name for info in await context.store.get_many(caller.sees, order.ids) if info.name}
-        results = list(await _send(context, caller.sees, order, list(order.ids), actor=caller.owner))
-        return Outcome.of(order.action, caller.owner, results, reason=order.reason, names=names)
-    return await _all(context, caller, order)
+    return await (_selected if order.asked is None else _all)(context, caller, order)
+
+
+async def _selected(context: Context, caller: Caller, order: Order) -> Outcome | None:
+    infos = await context.store.get_many(caller.sees, order.ids)
+    ids = await _as_they_were(context, order, list(order.ids))
+    if not ids:
+        return None
+    results = list(await _send(context, caller.sees, order, ids, actor=caller.owner))
+    names = {info.id: info.name for info in infos if info.name}
+    return _outcome(caller, order, results, names, stopped=_left(len(order.ids) - len(ids)))
 
 
 async def _all(context: Context, caller: Caller, order: Order) -> Outcome:
     assert order.asked is not None
     results: list[Result] = []
     names: dict[str, str] = {}
-    owner, cursor, stopped = order.asked.whose(caller), None, ""
-    # Those that the page has said, whatever there is by now: nothing else was agreed to.
-    states = order.states or MEANT[order.action].intersection(order.asked.wanted.state or JobState)
-    wanted = order.wanted.model_copy(update={"state": sorted(states)})
+    owner, cursor, stopped, changed = order.asked.whose(caller), None, "", 0
+    states = order.sought
+    looked = states
+    if order.action is Action.CANCEL and any(state.not_started for state in states):
+        looked |= MEANT[Action.CANCEL]  # what waited when the page asked may run now
+    wanted = order.wanted.model_copy(update={"state": sorted(looked)})
     # The jobs are looked up before they are acted on: an action changes which of them meet the conditions.
-    while states:
+    while looked:
         try:
             page = await context.store.list(owner, wanted, limit=MAX_BULK, cursor=cursor)
-            ids = [info.id for info in page.items if not order.unseen(info)]
+            meant = [info.id for info in page.items if info.state in states or order.waited(info)]
+            ids = await _as_they_were(context, order, meant)
             if ids:
                 results += await _send(context, owner, order, ids, actor=caller.owner)
         except DATABASE_AWAY as error:
             if not results:
                 raise
-            stopped = f"{problem_of(error).detail}"
+            stopped = problem_of(error).detail
             break
+        changed += len(meant) - len(ids)
         if len(names) < MOST_RESULTS:
             names.update((info.id, info.name) for info in page.items[:MOST_RESULTS] if info.name)
         cursor = page.next
@@ -60,6 +74,31 @@ async def _all(context: Context, caller: Caller, order: Order) -> Outcome:
         if len(results) >= MOST_ALL:
             stopped = f"one order is for {MOST_ALL:,} jobs at most"
             break
+    return _outcome(caller, order, results, names, stopped=stopped or _left(changed))
+
+
+async def _as_they_were(context: Context, order: Order, ids: list[str]) -> list[str]:
+    """Those of the jobs that are meant though the page has shown them a while ago.
+
+    A cancel means a job however far it is by now. But nobody deletes, or runs once more, what has started or ended, or
+    waits to run again, since the page said how it was: not having seen that.
+    """
+    if order.action is Action.CANCEL:
+        return ids
+    changed = await context.store.changed_since(ids, order.until)
+    return [job_id for job_id in ids if job_id not in changed]
+
+
+def _left(changed: int) -> str:
+    """Why these jobs were left as they are."""
+    if not changed:
+        return ""
+    return f"{changed:,} of them {'has' if changed == 1 else 'have'} changed since the page asked"
+
+
+def _outcome(
+    caller: Caller, order: Order, results: Sequence[Result], names: dict[str, str], *, stopped: str
+) -> Outcome:
     return Outcome.of(order.action, caller.owner, results, reason=order.reason, names=names, stopped=stopped)
 
 

@@ -58,6 +58,7 @@ async def show_job(request: Request, job_id: str) -> Response:
     viewer = await viewer_of(request)
     context, sees = context_of(request), viewer.caller.sees
     store = context.store
+    seen = await store.now()
     info = await store.get(sees, job_id)
     if info is None:
         if await store.arrays_among(sees, [job_id]):
@@ -72,6 +73,8 @@ async def show_job(request: Request, job_id: str) -> Response:
     [row] = rows_of([info])
     if history.queue_time is not None:
         row = dataclasses.replace(row, waited=history.queue_time)  # of all attempts
+    if info.terminal and history.attempts:
+        row = dataclasses.replace(row, ran=history.attempts[-1].run_time)  # what waited to run again did not run on
     # the page's script asks for what changes; the log, which it follows by itself, is not taken from this answer
     whole = "hx-request" not in request.headers
     return render(
@@ -79,6 +82,7 @@ async def show_job(request: Request, job_id: str) -> Response:
         "job.html",
         viewer=viewer,
         info=info,
+        seen=seen,
         row=row,
         spec=spec,
         resources=None if spec is None else spec.resources,

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hpcjobs._version import __version__
-from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobInfo, JobPage
 from hpcjobs_server.api import documents
 from hpcjobs_server.api.pages.asking import Asked
@@ -43,11 +42,6 @@ class Listed:
 
     page: JobPage
     counted: Counted
-
-    @property
-    def states(self) -> list[tuple[JobState, int]]:
-        """How many jobs are in which state, in the order of life."""
-        return [(state, self.counted.states[state]) for state in JobState if self.counted.states.get(state)]
 
     @property
     def total(self) -> int:

@@ -26,10 +26,10 @@ class Order:
         ids: The jobs, where they were selected.
         asked: The conditions, where all that meet them are meant.
         states: Of all that meet them, those in these states, as the page has said; empty where it has not, and for a
-            cancel, which is meant however far a job is by then.
+            cancel.
         reason: Why, for a cancel.
         abort: Whether jobs that have started are cancelled, too.
-        until: When the page showed what would be done; what came of a job since, nobody has seen.
+        until: The moment, by the clock of the database, of which the page showed what would be done.
         confirmed: Whether the page has asked already.
         home: The job whose page is to be shown next, where it came from there.
     """
@@ -45,8 +45,12 @@ class Order:
     home: str | None
 
     @classmethod
-    def of(cls, form: FormData) -> Order:
+    def of(cls, form: FormData, *, now: dt.datetime) -> Order:
         """Read a form.
+
+        Args:
+            form: What was sent.
+            now: This moment, by the clock of the database.
 
         Raises:
             Problem: 422: it asks for nothing that can be done.
@@ -55,7 +59,7 @@ class Order:
         action = _ACTIONS.get(texts.get("action", ""))
         if action is None:
             raise invalid([("action", f"must be one of {', '.join(_ACTIONS)}")])
-        until = _moment(texts["until"]) if "until" in texts else dt.datetime.now(dt.timezone.utc)
+        until = _moment(texts["until"]) if "until" in texts else now
         ids = tuple(dict.fromkeys(str(one) for one in form.getlist("ids")))
         asked = None
         if "all" in texts:
@@ -82,7 +86,7 @@ class Order:
 
     @property
     def wanted(self) -> JobFilter:
-        """Which jobs all of the conditions mean: those that were there when the page asked, and no later ones."""
+        """Which jobs all of the conditions mean: those that were submitted until the page asked, and no later ones."""
         assert self.asked is not None
         wanted = self.asked.wanted
         if wanted.created_before is not None and wanted.created_before <= self.until:
@@ -97,14 +101,15 @@ class Order:
         able = frozenset(state for state in states if state.allows(self.action))
         return able & MEANT[self.action] or able
 
-    def unseen(self, info: JobInfo) -> bool:
-        """Whether a job has started or ended since the page showed what would be done, and may not be meant any more.
+    @property
+    def sought(self) -> frozenset[JobState]:
+        """The states in which jobs that meet all of the conditions are meant."""
+        assert self.asked is not None
+        return self.states or MEANT[self.action].intersection(self.asked.wanted.state or JobState)
 
-        A cancel means the job however far it is; but nobody deletes, or runs once more, what ended a moment ago without
-        having seen how.
-        """
-        moments = (info.started_at, info.finished_at)
-        return self.action is not Action.CANCEL and any(at is not None and at > self.until for at in moments)
+    def waited(self, info: JobInfo) -> bool:
+        """Whether a cancel means a job though it is not in a state of the conditions: it was, when the page asked."""
+        return info.started_at is not None and info.started_at > self.until
 
 
 def _moment(text: str) -> dt.datetime:
