@@ -11,12 +11,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from hpcjobs import Client
+from hpcjobs.models import ServiceInfo
 from hpcjobs_server.demo import place, run, sweep
+from hpcjobs_server.demo.claims import DemoError
 from hpcjobs_server.demo.hints import short
 from hpcjobs_server.demo.service import DemoService
+from hpcjobs_server.demo.story import with_a_worker
 from tests.running import until
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -111,6 +117,16 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -
         assert "No process left." in story(tmp_path)
         assert place.processes_of(data) == []
         assert not data.exists()
+
+
+def test_a_worker_is_waited_for_but_not_for_ever() -> None:
+    """On a busy machine the API answers before the worker has begun."""
+    answers = [ServiceInfo.model_construct(workers=n, max_cores=2 * n) for n in (0, 0, 1)]
+    client = cast(Client, SimpleNamespace(info=lambda: answers.pop(0) if len(answers) > 1 else answers[0]))
+    assert with_a_worker(client).workers == 1
+    answers[:] = [ServiceInfo.model_construct(workers=0, max_cores=0)]
+    with pytest.raises(DemoError, match=r"no worker after 0\.05 s"):
+        with_a_worker(client, within=0.05)
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,12 +16,13 @@ from rich.table import Table
 
 from hpcjobs import Client, Job
 from hpcjobs.lifecycle import NOT_STARTED, JobState
-from hpcjobs.models import CancelOutcome, CancelResult, JobInfo
+from hpcjobs.models import CancelOutcome, CancelResult, JobInfo, ServiceInfo
 from hpcjobs_server.demo import picture, sweep
 from hpcjobs_server.demo.claims import DemoError, claim
 from hpcjobs_server.demo.hints import program, short, submission
 from hpcjobs_server.demo.screen import Screen, state
-from hpcjobs_server.demo.service import DemoService
+from hpcjobs_server.demo.service import START_SECONDS, DemoService
+from hpcjobs_server.processes import pauses
 
 LOOK = 0.1
 """Seconds between two looks at all jobs."""
@@ -33,6 +34,23 @@ LOG_LINES = 5
 
 Infos: TypeAlias = "dict[float, JobInfo]"
 """What is known of the jobs, by their damping."""
+
+
+def with_a_worker(client: Client, *, within: float = START_SECONDS) -> ServiceInfo:
+    """What the service says of itself once it has a worker: on a busy machine it answers before.
+
+    Args:
+        client: A client of it.
+        within: Seconds.
+
+    Raises:
+        DemoError: It has none by then.
+    """
+    for _ in pauses(within):
+        info = client.info()
+        if info.workers and info.max_cores:
+            return info
+    raise DemoError(f"the service has no worker after {within:g} s")
 
 
 class Story:
@@ -92,8 +110,7 @@ class Story:
 
     def submit(self, client: Client) -> None:
         """Submit one job per damping."""
-        info = client.info()
-        claim(bool(info.workers and info.max_cores), "the service has no worker")
+        info = with_a_worker(client)
         self.screen.say(
             f"hpcjobs {info.version} at {self.service.url} after {self.screen.seconds:.1f} s, "
             f"{info.max_cores} cores for jobs"
