@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 # Give paths or options to pytest: make test ARGS="tests/unit -x"
 ARGS   ?=
-# Tests wait more than they work, so that two cores bear more than one at a time. One process, as a debugger needs it: make test WORKERS=0
+# Tests wait more than they work: several processes share them. One, as a debugger needs it: make test WORKERS=0
 WORKERS ?= 2
 
 DECLARED := pyproject.toml mock_server/pyproject.toml constraints.txt

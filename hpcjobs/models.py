@@ -593,7 +593,8 @@ class JobInfo(_Told):
     def queue_time(self, now: dt.datetime | None = None) -> dt.timedelta | None:
         """How long the job waited to run for the first time, or has waited until ``now``; None where it is not known.
 
-        Once it runs again, or waits for that, :meth:`~hpcjobs.handles.Job.history` has how long it has waited in all.
+        Once it runs again, or waits for that, :meth:`~hpcjobs.handles.Job.history` has how long it has waited in all,
+        where the service keeps one.
         """
         if self.attempt > 1 or self._runs_again:
             return None
@@ -603,8 +604,8 @@ class JobInfo(_Told):
     def run_time(self, now: dt.datetime | None = None) -> dt.timedelta | None:
         """How long the last attempt ran, or has run until ``now``; None where none did, or the next one waits.
 
-        Of a job that ended while it waited to run again that is not known apart: :meth:`~hpcjobs.handles.Job.history`
-        has each attempt.
+        Of a job that ended while it waited to run again, the wait is not known apart and counts, too;
+        :meth:`~hpcjobs.handles.Job.history` has each attempt, where the service keeps one.
         """
         if self._runs_again:
             return None

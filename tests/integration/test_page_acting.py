@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import uuid
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -203,6 +204,20 @@ async def test_only_what_has_changed_is_left_alone(api: Api, ada: Visitor, every
     assert "1 deleted" in page.text
     assert f"{1 if everything else 2} of them ha" in page.text, "what runs is among all no more"
     assert [await api.state(job_id) for job_id in ids] == ["none", "RUNNING", "QUEUED"]
+
+
+@pytest.mark.parametrize("action", ["delete", "retry"])
+async def test_whether_anothers_job_has_changed_is_not_told(api: Api, ada: Visitor, action: str) -> None:
+    """An order for it says the same as one for a job that never was, whatever has happened to it since the question."""
+    job_id, none = await api.submit(), str(uuid.uuid4())
+    async with visiting(api, "bob") as bob:
+        form = {"action": action, "confirmed": "1", "until": (await api.store.now()).isoformat()}
+        await api.start(job_id)
+        for one in (job_id, none):
+            text = (await go(bob, {**form, "ids": one})).text
+            assert "1 not there any more" in text
+            assert "It was not done to all of them" not in text
+    assert await api.state(job_id) == "RUNNING"
 
 
 async def test_what_was_not_counted_to_the_end_is_meant_nonetheless(

@@ -62,7 +62,7 @@ async def test_the_cookie_is_of_no_use_to_scripts_and_other_sites(api: Api, stra
     port = api.server.url.rpartition(":")[2]
     assert cookie(answer).startswith(f"hpcjobs-session-{port}=hpcjobs_")
     assert token not in cookie(answer), "a session has a token of its own"
-    for word in ("HttpOnly", "SameSite=Strict", "Max-Age="):
+    for word in ("HttpOnly", "SameSite=Strict", f"Max-Age={(12 + 24) * 3600};"):
         assert word in cookie(answer)
     assert "Secure" not in cookie(answer)
     for proxies in ("https", "HTTPS, http"):

@@ -74,10 +74,19 @@ class Jobs(Tokens):
         """The jobs that were found, without what was asked."""
         return [to_info(row) for row in await self._by_ids(owner, ids, "")]
 
-    async def changed_since(self, ids: Sequence[str], moment: dt.datetime) -> set[str]:
-        """Those of these jobs whose state has changed after a moment of the database's clock."""
+    async def changed_since(self, owner: str | None, ids: Sequence[str], moment: dt.datetime) -> set[str]:
+        """Those of these jobs whose state has changed after a moment of the database's clock.
+
+        Args:
+            owner: Whose; None for anybody's. Of another's job nothing is told, not even this.
+            ids: Their ids; one that is none is no job.
+            moment: The moment.
+        """
         good = [uid for uid in map(to_uuid, ids) if uid is not None]
-        rows = await self.all("SELECT id FROM jobs WHERE id = ANY(%s) AND changed_at > %s", [good, moment])
+        rows = await self.all(
+            "SELECT id FROM jobs WHERE id = ANY(%s) AND changed_at > %s AND (%s::text IS NULL OR owner = %s)",
+            [good, moment, owner, owner],
+        )
         return {str(row["id"]) for row in rows}
 
     async def _by_ids(self, owner: str | None, ids: Sequence[str], more: str) -> list[Row]:

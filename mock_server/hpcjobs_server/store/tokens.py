@@ -13,6 +13,8 @@ from hpcjobs_server.store.base import Database, Row, to_uuid
 LOGIN = "one-time login"
 """The name of the keys that let a browser in once."""
 
+_INFO = "id, name, owner, scope, created_at, expires_at"
+
 
 class Tokens(Database):
     """The tokens table."""
@@ -25,7 +27,7 @@ class Tokens(Database):
         rows = await self.all(
             "INSERT INTO tokens (id, hash, name, owner, scope, expires_at)"
             " VALUES (%s, %s, %s, %s, %s, now() + %s::interval)"
-            " RETURNING id, name, owner, scope, created_at, expires_at",
+            f" RETURNING {_INFO}",
             [uuid4(), _hash(token), name, owner, scope.value, expires_in],
         )
         return _token(rows[0]).model_copy(update={"token": token})
@@ -33,7 +35,7 @@ class Tokens(Database):
     async def authenticate(self, token: str) -> TokenInfo | None:
         """Whose token this is; None where it is not known. An expired one is returned: see ``expires_at``."""
         rows = await self.all(
-            "SELECT id, name, owner, scope, created_at, expires_at FROM tokens WHERE hash = %s AND NOT refreshes",
+            f"SELECT {_INFO} FROM tokens WHERE hash = %s AND NOT refreshes",
             [_hash(token)],
         )
         return _token(rows[0]) if rows else None
@@ -59,7 +61,7 @@ class Tokens(Database):
             " SELECT %(id)s, %(hash)s, %(name)s, owner, scope,"
             " least(expires_at, now() + %(life)s::interval), id, %(refreshes)s"
             " FROM tokens WHERE id = %(parent)s AND (expires_at IS NULL OR expires_at > now())"
-            " RETURNING id, name, owner, scope, created_at, expires_at",
+            f" RETURNING {_INFO}",
             {
                 "parent": to_uuid(parent),
                 "id": uuid4(),
@@ -79,8 +81,7 @@ class Tokens(Database):
             name: What it was made for.
         """
         rows = await self.all(
-            "SELECT id, name, owner, scope, created_at, expires_at FROM tokens"
-            " WHERE hash = %s AND refreshes AND name = %s AND expires_at > now()",
+            f"SELECT {_INFO} FROM tokens WHERE hash = %s AND refreshes AND name = %s AND expires_at > now()",
             [_hash(token), name],
         )
         return _token(rows[0]) if rows else None
@@ -102,8 +103,7 @@ class Tokens(Database):
     async def list_tokens(self, owner: str | None) -> list[TokenInfo]:
         """The tokens of an owner, or of everybody."""
         rows = await self.all(
-            "SELECT id, name, owner, scope, created_at, expires_at FROM tokens"
-            " WHERE %s::text IS NULL OR owner = %s ORDER BY created_at",
+            f"SELECT {_INFO} FROM tokens WHERE %s::text IS NULL OR owner = %s ORDER BY created_at",
             [owner, owner],
         )
         return [_token(row) for row in rows]

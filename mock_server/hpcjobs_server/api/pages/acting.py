@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -24,10 +23,7 @@ from hpcjobs_server.api.pages.session import Viewer, read_form, viewer_of
 from hpcjobs_server.context import context_of
 from hpcjobs_server.outcomes import WORDS
 from hpcjobs_server.problems import Problem, invalid, job_not_found
-from hpcjobs_server.store import Counted
-
-if TYPE_CHECKING:
-    from hpcjobs_server.store import Store
+from hpcjobs_server.store import Counted, Store
 
 NAMED = 50
 """Jobs that are named before it is asked whether to go on; the others are counted."""

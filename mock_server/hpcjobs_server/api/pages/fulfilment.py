@@ -34,12 +34,13 @@ async def carry_out(context: Context, caller: Caller, order: Order) -> Outcome |
 
 async def _selected(context: Context, caller: Caller, order: Order) -> Outcome | None:
     infos = await context.store.get_many(caller.sees, order.ids)
-    ids = await _as_they_were(context, order, list(order.ids))
+    ids = await _as_they_were(context, caller.sees, order, list(order.ids))
     if not ids:
         return None
     results = list(await _send(context, caller.sees, order, ids, actor=caller.owner))
     names = {info.id: info.name for info in infos if info.name}
-    return _outcome(caller, order, results, names, stopped=_left(len(order.ids) - len(ids)))
+    left = _left(len(order.ids) - len(ids))
+    return Outcome.of(order.action, caller.owner, results, reason=order.reason, names=names, stopped=left)
 
 
 async def _all(context: Context, caller: Caller, order: Order) -> Outcome:
@@ -57,7 +58,7 @@ async def _all(context: Context, caller: Caller, order: Order) -> Outcome:
         try:
             page = await context.store.list(owner, wanted, limit=MAX_BULK, cursor=cursor)
             meant = [info.id for info in page.items if info.state in states or order.waited(info)]
-            ids = await _as_they_were(context, order, meant)
+            ids = await _as_they_were(context, owner, order, meant)
             if ids:
                 results += await _send(context, owner, order, ids, actor=caller.owner)
         except DATABASE_AWAY as error:
@@ -74,10 +75,11 @@ async def _all(context: Context, caller: Caller, order: Order) -> Outcome:
         if len(results) >= MOST_ALL:
             stopped = f"one order is for {MOST_ALL:,} jobs at most"
             break
-    return _outcome(caller, order, results, names, stopped=stopped or _left(changed))
+    stopped = stopped or _left(changed)
+    return Outcome.of(order.action, caller.owner, results, reason=order.reason, names=names, stopped=stopped)
 
 
-async def _as_they_were(context: Context, order: Order, ids: list[str]) -> list[str]:
+async def _as_they_were(context: Context, owner: str | None, order: Order, ids: list[str]) -> list[str]:
     """Those of the jobs that are meant though the page has shown them a while ago.
 
     A cancel means a job however far it is by now. But nobody deletes, or runs once more, what has started or ended, or
@@ -85,7 +87,7 @@ async def _as_they_were(context: Context, order: Order, ids: list[str]) -> list[
     """
     if order.action is Action.CANCEL:
         return ids
-    changed = await context.store.changed_since(ids, order.until)
+    changed = await context.store.changed_since(owner, ids, order.until)
     return [job_id for job_id in ids if job_id not in changed]
 
 
@@ -94,12 +96,6 @@ def _left(changed: int) -> str:
     if not changed:
         return ""
     return f"{changed:,} of them {'has' if changed == 1 else 'have'} changed since the page asked"
-
-
-def _outcome(
-    caller: Caller, order: Order, results: Sequence[Result], names: dict[str, str], *, stopped: str
-) -> Outcome:
-    return Outcome.of(order.action, caller.owner, results, reason=order.reason, names=names, stopped=stopped)
 
 
 async def _send(context: Context, owner: str | None, order: Order, ids: list[str], *, actor: str) -> Sequence[Result]:

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from hpcjobs import wording
 from hpcjobs.again import as_python, as_shell
-from hpcjobs.again.asked import read
+from hpcjobs.again.asked import read as read_spec
 from hpcjobs.arrays import own_spec
 from hpcjobs.errors import InvalidSpec
 from hpcjobs.lifecycle import Action
@@ -119,7 +119,7 @@ def _outcome(request: Request, context: Context, viewer: Viewer, job_id: str) ->
 def _spec(info: JobInfo) -> JobSpec | None:
     """What was asked, with an array's command filled in; None where it cannot be read as this version has it."""
     try:
-        return read(own_spec(info))
+        return read_spec(own_spec(info))
     except InvalidSpec:
         return None
 

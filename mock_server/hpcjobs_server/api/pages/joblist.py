@@ -100,17 +100,16 @@ def _shown(asked: Asked, listed: Listed | None) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A job as a line of a table, with how long it waited and ran until now."""
+    """A job as a line of a table, with how long it had waited and run at a moment."""
 
     info: JobInfo
     waited: dt.timedelta | None
     ran: dt.timedelta | None
-
     now: dt.datetime
 
     @classmethod
     def of(cls, info: JobInfo, now: dt.datetime) -> Row:
-        """The line for a job."""
+        """The line for a job at this moment."""
         return cls(info, info.queue_time(now), info.run_time(now), now)
 
     @property
