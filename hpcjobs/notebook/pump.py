@@ -31,7 +31,7 @@ AT_ONCE = frozenset({"comm_open", "comm_msg", "comm_close", "comm_info_request",
 """The messages that do not wait for the end of the cell."""
 
 HEARD = 0.25
-"""Seconds after which an interrupt is heard by a cell that awaits, at most."""
+"""Seconds after which an interrupt is heard by a cell that awaits, and a message whose waking was lost, at most."""
 
 _Request = tuple[Callable[..., Any], Any, Any]
 """A message that is handled at once: who handles it, whom it is from, and the message."""
@@ -133,7 +133,7 @@ class Pump:
     def __init__(self, kernel: Any) -> None:
         import zmq
 
-        self._out = zmq.POLLOUT
+        self._in, self._out = zmq.POLLIN, zmq.POLLOUT
         self.users = 0
         self._kernel = kernel
         if getattr(kernel, "_supports_kernel_subshells", False):
@@ -141,7 +141,9 @@ class Pump:
             manager = kernel.shell_channel_thread.manager
             self._stream = manager.get_shell_channel_to_subshell_pair(None).to_stream
             self._replies = manager.get_subshell_to_shell_channel_socket(None)
+            self._elsewhere = kernel.shell_channel_thread.io_loop
         else:
+            self._elsewhere = None
             self._stream = self._replies = kernel.shell_stream
         self._original = self._stream._recv_callback  # noqa: SLF001 - pyzmq has no other way to ask
         if not callable(self._original) or self._stream._recv_copy:  # noqa: SLF001
@@ -150,6 +152,7 @@ class Pump:
             getattr(kernel, name)
         self._parent()
         self._depth = 0
+        self._looked = -math.inf
         self._going: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stream.on_recv(self._receive, copy=False)
@@ -176,6 +179,7 @@ class Pump:
         end = time.monotonic() + seconds
         self._depth += 1
         try:
+            self._look()
             # The stream's own flush is not used: one that is called in a callback of another can spin for ever.
             socket = self._stream.socket
             wait = math.ceil(seconds * 1000)
@@ -210,6 +214,22 @@ class Pump:
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Keep the loop turning: an interrupt does not wake it, and is heard at its next turn."""
         self._timer = loop.call_later(HEARD, self._turn, loop)
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - the kernel is going down
+            _give_up(error)
+
+    def _look(self) -> None:
+        """Now and then have the socket looked at by the thread that it belongs to.
+
+        A socket wakes that thread once for what has come. Before 7.4, ipykernel sends replies without regard to that,
+        and one that is sent at the moment in which a message comes takes the waking away (ipython/ipykernel#1529):
+        neither that message nor any later one would be read.
+        """
+        now = time.monotonic()
+        if self._elsewhere is not None and now >= self._looked + HEARD:
+            self._looked = now
+            self._elsewhere.add_callback(self._kernel.shell_stream.flush, self._in)
 
     def _receive(self, frames: list[Any]) -> Awaitable[Any] | None:
         """Take one message, as the stream hands it over."""

@@ -154,6 +154,35 @@ def test_a_page_sees_that_a_kernel_whose_cell_waits_is_busy(kernel: Kernel) -> N
     assert (after.parent, after.content["execution_state"]) == (first, "busy")
 
 
+UNHEARD = """
+import select, zmq
+
+def lose():
+    socket = kernel.shell_stream.socket
+    while not socket.EVENTS & zmq.POLLIN:  # to look takes the waking, too
+        assert select.select([socket.FD], [], [], 20)[0]
+    print("lost", flush=True)
+
+kernel = get_ipython().kernel
+if thread := getattr(kernel, "shell_channel_thread", None):
+    thread.io_loop.add_callback(lose)
+"""
+
+
+@BOTH
+def test_a_message_is_heard_whose_waking_was_lost(kernel: Kernel, cell: str) -> None:
+    """A socket wakes its reader once, and before ipykernel 7.4 a reply that is sent at that moment takes the waking.
+
+    Without the pump this message, and all that come after it, would wait for ever.
+    """
+    stop = kernel.run("stop = button(cancel)").strip()
+    first = kernel.begin(UNHEARD + cell)
+    kernel.wait_printed("waiting")
+    kernel.click(stop)
+    kernel.end_of(first)
+    assert kernel.printed(first).endswith("CANCELLED clicked\n")
+
+
 RUNNING = """
 job = take(client.submit("sleep 600"))
 while str(job.refresh().state) != "RUNNING":
