@@ -30,6 +30,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
+from hpcjobs import interrupts
 from hpcjobs.errors import PASSING, ClientClosed, HpcjobsError, ServiceError, TransportError
 from hpcjobs.models import JobInfo
 
@@ -106,8 +107,12 @@ class _Listener:
         self._jobs = dict(jobs)
         self.unasked = set(self._jobs)
         """The jobs for which the service was not asked yet; kept by the thread."""
-        self._ready = threading.Condition(threading.Lock())
         self._news = News()
+        # Plain locks, which an interrupt cannot leave half taken; a condition is Python code, and can be.
+        self._lock = threading.Lock()
+        self._quiet = threading.Lock()
+        """Held while there is no news: who waits for some takes it."""
+        self._quiet.acquire()
 
     @property
     def jobs(self) -> Mapping[str, JobInfo | None]:
@@ -128,7 +133,7 @@ class _Listener:
         error: BaseException | None = None,
     ) -> None:
         """Add to the news; called by the thread."""
-        with self._ready:
+        with self._lock:
             if changed is not None:
                 self._news.changed[changed.id] = changed
             if vanished is not None:
@@ -138,44 +143,68 @@ class _Listener:
                 self._news.away = away
             if error is not None and self._news.error is None:
                 self._news.error = error
-            self._ready.notify_all()
+            if self._quiet.locked():
+                self._quiet.release()
         self._wake()
 
     def _wake(self) -> None:
         """Wake whoever listens by other means than the condition."""
 
     def _take(self) -> News:
-        with self._ready:
+        with self._lock:
             news, self._news = self._news, News()
         news.looked = not self.unasked
         return news
 
 
-class Listener(_Listener):
-    """Listens in a thread, by blocking it. A context manager."""
+class _Waiting(_Listener):
+    """What sync and async listeners share for which somebody waits: the hooks, for as long as they do.
+
+    Whether a wait begins or ends, a Ctrl-C leaves it neither begun nor ended in half.
+    """
 
     def __init__(self, watcher: Watcher, jobs: Mapping[str, JobInfo | None]) -> None:
         super().__init__(watcher, jobs)
         self._hooks = contextlib.ExitStack()
         self._pumps: list[Callable[[float], None]] = []
 
-    def __enter__(self) -> Self:
-        self._watcher.join(self)
+    def _begin(self) -> Self:
         try:
-            entered = [self._hooks.enter_context(hook()) for hook in pump_hooks]
+            with interrupts.put_off():
+                self._watcher.join(self)
+                for hook in pump_hooks:
+                    pump = self._hooks.enter_context(hook())
+                    if pump is not None:
+                        self._pumps.append(pump)
+            return self  # noqa: TRY300 - an interrupt that was put off comes here
         except BaseException:
-            self.__exit__(None, None, None)
+            self._end()
             raise
-        self._pumps = [pump for pump in entered if pump is not None]
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _end(self) -> None:
+        try:
+            with interrupts.put_off():
+                self._leave()
+        finally:
+            self._leave()  # an interrupt came before it was put off
+
+    def _leave(self) -> None:
         try:
             self.close()
         finally:
             self._hooks.close()
+
+
+class Listener(_Waiting):
+    """Listens in a thread, by blocking it. A context manager."""
+
+    def __enter__(self) -> Self:
+        return self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
 
     def listen(self, seconds: float) -> News:
         """Wait for news for at most ``seconds``, and take it; it is empty where there was none."""
@@ -189,8 +218,7 @@ class Listener(_Listener):
                     pump(min(left, PUMP) / len(self._pumps))
             else:
                 # In slices, so that Ctrl-C is heard where the system does not interrupt a lock.
-                with self._ready:
-                    self._ready.wait_for(lambda: not self._news.empty, min(left, SLICE))
+                self._quiet.acquire(timeout=min(left, SLICE))  # taken or not: the news says whether there is some
         return self._take()
 
 
@@ -217,32 +245,24 @@ class Subscriber(_Listener):
         self._call()
 
 
-class AsyncListener(_Listener):
-    """Listens in an event loop, without blocking it. An async context manager."""
+class AsyncListener(_Waiting):
+    """Listens in an event loop, without blocking it: the loop goes on, and calls nothing over and over.
+
+    An async context manager.
+    """
 
     def __init__(self, watcher: Watcher, jobs: Mapping[str, JobInfo | None]) -> None:
         super().__init__(watcher, jobs)
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
-        self._hooks = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._watcher.join(self)
-        try:
-            for hook in pump_hooks:
-                self._hooks.enter_context(hook())  # the loop itself does the rest
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
+        return self._begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self.close()
-        finally:
-            self._hooks.close()
+        self._end()
 
     async def listen(self, seconds: float) -> News:
         """Wait for news for at most ``seconds``, and take it; it is empty where there was none."""

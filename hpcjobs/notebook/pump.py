@@ -18,12 +18,13 @@ import inspect
 import logging
 import math
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from hpcjobs import interrupts
 
 logger = logging.getLogger("hpcjobs")
 
@@ -59,7 +60,7 @@ class Pumping:
     def __enter__(self) -> Callable[[float], None] | None:
         """Put the pump in place, unless it is."""
         try:
-            with _uninterrupted():
+            with interrupts.put_off():
                 self._pump = _enter()
             return None if self._pump is None else self._pump.step  # noqa: TRY300 - an interrupt may come here too
         except BaseException:
@@ -69,7 +70,7 @@ class Pumping:
     def __exit__(self, *_: object) -> None:
         """Take it away, unless others use it."""
         try:
-            with _uninterrupted():
+            with interrupts.put_off():
                 self._leave()
         finally:
             self._leave()  # an interrupt came before it was put off
@@ -200,7 +201,7 @@ class Pump:
 
         An interrupt comes before or after, never between: a cell that is taken and not passed on would be lost.
         """
-        with _uninterrupted():
+        with interrupts.put_off():
             frames = socket.recv_multipart(copy=False)
             request = self._read(frames)
             if request is None:
@@ -297,25 +298,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off an interrupt until the end of the block; then it is what it would have been before."""
-    came = False
-
-    def note(*_: Any) -> None:
-        nonlocal came
-        came = True
-
-    elsewhere = threading.current_thread() is not threading.main_thread()  # no interrupt comes there
-    if elsewhere or signal.getsignal(signal.SIGINT) is None:  # set by other than Python: it could not be put back
-        yield
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)

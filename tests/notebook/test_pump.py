@@ -15,7 +15,7 @@ from tests.running import Service
 SETUP = """
 import asyncio, contextlib, importlib.metadata, logging, os, threading, time
 import ipywidgets
-from hpcjobs import AsyncClient, Client, watching
+from hpcjobs import AsyncClient, Client, interrupts, watching
 from hpcjobs.notebook import pump
 
 client, aclient = Client(), AsyncClient()
@@ -262,7 +262,7 @@ def interrupted(number):
     {AS_BEFORE}, number
     return came
 
-files = {{pump.__file__, contextlib.__file__}}
+files = {{pump.__file__, interrupts.__file__, contextlib.__file__}}
 number = 1
 while interrupted(number):
     number += 1
