@@ -18,6 +18,7 @@ def put_off() -> Iterator[None]:
 
     Example:
         >>> import signal
+        >>> usual = signal.signal(signal.SIGINT, signal.default_int_handler)
         >>> done = []
         >>> try:
         ...     with put_off():
@@ -27,6 +28,7 @@ def put_off() -> Iterator[None]:
         ...     done.append("interrupted")
         >>> done
         ['whole', 'interrupted']
+        >>> _ = signal.signal(signal.SIGINT, usual)
     """
     came: list[FrameType | None] = []
 
@@ -34,17 +36,28 @@ def put_off() -> Iterator[None]:
         del number
         came.append(frame)
 
-    elsewhere = threading.current_thread() is not threading.main_thread()
-    if elsewhere or signal.getsignal(signal.SIGINT) is None:  # set by other than Python: it could not be put back
+    before = _set(note)
+    if before is None:
         yield
         return
-    before = signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
         if came:
             _interrupt(before, came[-1])
+
+
+def _set(handler: signal._HANDLER) -> signal._HANDLER:
+    """Set what an interrupt does; what it did before, or None where nothing was changed."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    if signal.getsignal(signal.SIGINT) is None:  # set by other than Python: it could not be put back
+        return None
+    try:
+        return signal.signal(signal.SIGINT, handler)
+    except ValueError:  # before Python 3.13 the thread that first imported threading is taken for the main one
+        return None
 
 
 def _interrupt(handler: signal._HANDLER, frame: FrameType | None) -> None:

@@ -175,7 +175,7 @@ class Session(_Session):
         _check_choice(on_interrupt)
         last = _Last(jobs, learn)
         try:
-            return Listed(_returned(self._attend(self._until_ended(jobs, timeout, progress, last), jobs)))
+            return Listed(self.see_through(self._until_ended(jobs, timeout, progress, last), jobs))
         except KeyboardInterrupt as interrupt:
             if on_interrupt == "cancel":
                 self._cancel_going(last.infos)
@@ -207,14 +207,20 @@ class Session(_Session):
         """Hand out the final info of each job as it ends."""
         return self._attend(self._until_ended(jobs, timeout, progress, learn, hand_out="ends"), jobs)
 
+    def see_through(self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None]) -> T:
+        """Run a wait that hands out nothing to its end; what it returns."""
+        return _returned(self._attend(wait, jobs))
+
     def _attend(self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None]) -> Generator[Any, None, T]:
         """Run a wait with a listener, which is not needed where it ends at once."""
+        listener = None
         try:
             effect = next(wait)
             while isinstance(effect, Emit):
                 yield effect.item
                 effect = wait.send(None)
-            with self.watcher.listener(jobs) as listener:
+            listener = self.watcher.listener(jobs)
+            with listener:
                 while True:
                     if isinstance(effect, Emit):
                         yield effect.item
@@ -225,6 +231,8 @@ class Session(_Session):
             return end.value  # type: ignore[no-any-return]
         finally:
             wait.close()
+            if listener is not None:
+                listener.close()  # once more: an interrupt may come before the first line of what ends it
 
     def _cancel_going(self, infos: Sequence[JobInfo]) -> None:
         ids = [info.id for info in infos if not info.terminal]
@@ -364,12 +372,14 @@ class AsyncSession(_Session):
         self, wait: waiting.Waiting[T], jobs: Mapping[str, JobInfo | None], done: Callable[[T], object]
     ) -> AsyncGenerator[Any, None]:
         """Run a wait with a listener, which is not needed where it ends at once; ``done`` is given its result."""
+        listener = None
         try:
             effect = next(wait)
             while isinstance(effect, Emit):
                 yield effect.item
                 effect = wait.send(None)
-            async with self.watcher.async_listener(jobs) as listener:
+            listener = self.watcher.async_listener(jobs)
+            async with listener:
                 while True:
                     if isinstance(effect, Emit):
                         yield effect.item
@@ -380,6 +390,8 @@ class AsyncSession(_Session):
             done(end.value)
         finally:
             wait.close()
+            if listener is not None:
+                listener.close()  # as above
 
     async def _cancel_going(self, infos: Sequence[JobInfo]) -> None:
         import asyncio

@@ -108,7 +108,7 @@ class _Listener:
         self.unasked = set(self._jobs)
         """The jobs for which the service was not asked yet; kept by the thread."""
         self._news = News()
-        # Plain locks, which an interrupt cannot leave half taken; a condition is Python code, and can be.
+        # Plain locks: an interrupt can leave a condition, which is Python code, half taken.
         self._lock = threading.Lock()
         self._quiet = threading.Lock()
         """Held while there is no news: who waits for some takes it."""
@@ -151,7 +151,8 @@ class _Listener:
         """Wake whoever listens by other means than the condition."""
 
     def _take(self) -> News:
-        with self._lock:
+        # Put off because from Python 3.14 on an interrupt may come right after the lock was taken.
+        with interrupts.put_off(), self._lock:
             news, self._news = self._news, News()
         news.looked = not self.unasked
         return news
@@ -160,7 +161,8 @@ class _Listener:
 class _Waiting(_Listener):
     """What sync and async listeners share for which somebody waits: the hooks, for as long as they do.
 
-    Whether a wait begins or ends, a Ctrl-C leaves it neither begun nor ended in half.
+    A Ctrl-C leaves a wait neither begun nor ended in half. Only where it comes before the first line of what is called
+    at the end is nothing done: who is sure to end a wait calls :meth:`close`, too.
     """
 
     def __init__(self, watcher: Watcher, jobs: Mapping[str, JobInfo | None]) -> None:
@@ -184,13 +186,14 @@ class _Waiting(_Listener):
     def _end(self) -> None:
         try:
             with interrupts.put_off():
-                self._leave()
+                self.close()
         finally:
-            self._leave()  # an interrupt came before it was put off
+            self.close()  # an interrupt came before it was put off
 
-    def _leave(self) -> None:
+    def close(self) -> None:
+        """Wait no longer; may be called twice."""
         try:
-            self.close()
+            super().close()
         finally:
             self._hooks.close()
 
@@ -282,7 +285,7 @@ class AsyncListener(_Waiting):
         try:
             self._loop.call_soon_threadsafe(self._event.set)
         except RuntimeError:  # the loop was closed under the listener: nobody listens any more
-            self.close()
+            self._watcher.leave(self)  # no more than that: the hooks are not this thread's
 
 
 @dataclasses.dataclass

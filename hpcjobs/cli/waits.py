@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -121,15 +121,7 @@ def until_ended(client: Client, jobs: Sequence[JobInfo], display: Display, timeo
 
     wait = waiting.until_ended(known, timeout=timeout, display=lambda _: display, learn=learn)
     with leaving_alone(last):
-        try:
-            effect: Any = next(wait)
-            with session_of(client).watcher.listener(known) as listener:
-                while True:
-                    effect = wait.send(listener.listen(effect.seconds))
-        except StopIteration as end:
-            return list(end.value)
-        finally:
-            wait.close()
+        return list(session_of(client).see_through(wait, known))
 
 
 def verdict(jobs: Iterable[JobInfo]) -> ExitCode:

@@ -162,10 +162,12 @@ def lose():
     while not socket.EVENTS & zmq.POLLIN:  # to look takes the waking, too
         assert select.select([socket.FD], [], [], 20)[0]
     print("lost", flush=True)
+    del kernel.shell_stream.flush
 
 kernel = get_ipython().kernel
 if thread := getattr(kernel, "shell_channel_thread", None):
     thread.io_loop.add_callback(lose)
+    kernel.shell_stream.flush = lambda *_: None  # a look that was asked for before it was lost does not count
 """
 
 
