@@ -180,7 +180,7 @@ class SlurmLooking(SlurmRest):
             records = yield from self.records(parts_of(filter.array)[0])
             jobs: Sequence[JobInfo] = [task for record in records for task in self._tasks(record)]
         else:
-            jobs = yield from self._mine(FRESH if cursor is None else FRESH_PAGES)
+            jobs = yield from (self._mine() if cursor is None else self._mine(FRESH_PAGES, own=False))
         meant = filter.model_copy(update={"array": None})  # its tasks were asked for
         found = sorted((info for info in jobs if meant.matches(info)), key=_place, reverse=True)
         if cursor is not None:
@@ -188,11 +188,16 @@ class SlurmLooking(SlurmRest):
         last = _written(_place(found[limit - 1])) if len(found) > limit else None
         return JobPage(items=found[:limit], next=last)
 
-    def _mine(self, fresh: float = FRESH) -> Op[Sequence[JobInfo]]:
-        """The user's jobs. Slurm knows no pages and no users: one list is kept, and asked for only if it changed."""
+    def _mine(self, fresh: float = FRESH, *, own: bool = True) -> Op[Sequence[JobInfo]]:
+        """The user's jobs. Slurm knows no pages and no users: one list is kept, and asked for only if it changed.
+
+        Args:
+            fresh: Seconds for which it is not asked for again.
+            own: Whether it must have all that this client has done before, however short a time ago it came.
+        """
         api = yield from self.served()
         before, sent = self._listing, time.monotonic()
-        if before is not None and sent - before.taken < fresh:
+        if before is not None and sent - before.taken < fresh and not (own and before.asked <= self._changed):
             return before.jobs
         params: list[tuple[str, str]] = []
         if before is not None and before.cursor is not None:
@@ -200,12 +205,12 @@ class SlurmLooking(SlurmRest):
         body = yield from self.ask("GET", "jobs", params=params)
         now = time.monotonic()
         if before is not None and params and not body.get("jobs") and (not body or body.get("warnings")):
-            self._listing = dataclasses.replace(before, taken=now)
+            self._listing = dataclasses.replace(before, asked=sent, taken=now)
             return before.jobs
         mine = [record for record in body.get("jobs") or () if record.get("user_name") == self.user]
         jobs = [info.model_copy(update={"spec": None}) for record in mine for info in self._tasks(record)]
         keys = {slurm_comment.read(one.get("comment")).key: array_of(one)[0] or str(num(one["job_id"])) for one in mine}
-        self._listing = Listing(jobs, now, *cursor_of(body, before, sent, now), keys=keys)
+        self._listing = Listing(jobs, sent, now, *cursor_of(body, before, sent, now), keys=keys)
         return jobs
 
     # Keys

@@ -136,7 +136,8 @@ class Listing:
 
     Attributes:
         jobs: The jobs, newest first.
-        taken: When, by a clock that only grows.
+        asked: When it was asked for, by a clock that only grows.
+        taken: When it came, by that clock.
         cursor: What to ask with; None where the whole is needed again.
         latest: The latest moment in it, by Slurm's clock.
         since: When a list first had that moment, by a clock that only grows.
@@ -144,6 +145,7 @@ class Listing:
     """
 
     jobs: Sequence[JobInfo]
+    asked: float
     taken: float
     cursor: int | None = None
     latest: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import time
@@ -67,6 +68,8 @@ class SlurmRest(Service):
         self._said = {"folder": folder, "account": account, "partition": partition, "qos": qos}
         self._memory = Memory()
         self._listing: Listing | None = None
+        self._changed = -math.inf
+        """When this client last changed anything, by a clock that only grows."""
         self._accounting: bool | None = None
         self._fixed = fixed(api)
         self._api: Api | None = None
@@ -169,7 +172,11 @@ class SlurmRest(Service):
             api = yield from self.served()
             request = dataclasses.replace(asked, path=f"/slurm/{api}/{asked.path}")
             began = time.monotonic()
-            response = yield from call(request)
+            try:
+                response = yield from call(request)
+            finally:
+                if request.method != "GET":  # also where the answer was lost: it may have been done
+                    self._changed = time.monotonic()
             took = time.monotonic() - began
             body = json_of(response)
             if response.status == 404 and body is None and self._fixed is None and self._api is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import socket
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from hpcjobs import AsyncClient, Client
 from hpcjobs.actions import JobChanges, JobUpdate, UpdateOutcome
-from hpcjobs.errors import ConfigError, InvalidSpec, JobNotFound, ServiceUnavailable
+from hpcjobs.errors import ConfigError, InvalidSpec, JobNotFound, ServiceUnavailable, TransportError
 from hpcjobs.lifecycle import JobState
 from hpcjobs.models import JobFilter, JobSpec
 from hpcjobs.profiles import split_token
@@ -443,6 +444,32 @@ def test_a_list_is_asked_for_only_if_anything_changed(script: Script, monkeypatc
     assert script.play(ids(), said({"jobs": [], "last_update": amount(42, 99)})).items == []
 
 
+@pytest.mark.parametrize(
+    "answer", [said({"job_id": 17}), TransportError("the answer was lost")], ids=["answered", "lost"]
+)
+def test_a_list_has_what_this_client_has_done_a_moment_ago(
+    script: Script, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    """Also where the answer was lost; without a change of its own, a list is not asked for again at once."""
+    now = [0.0]
+    monkeypatch.setattr("hpcjobs.services.slurm_looking.time.monotonic", lambda: now[0])
+    service = slurm(42)
+
+    def ids(*answers: Any, cursor: str | None = None) -> list[str]:
+        now[0] += 0.1
+        return [info.id for info in script.play(service.page(JobFilter(), limit=1, cursor=cursor), *answers).items]
+
+    records = [record("RUNNING", number=5), record("RUNNING", number=6)]
+    assert ids(said({"jobs": records, "last_update": amount(42, 77)})) == ["6"]
+    now[0] += 0.1
+    with contextlib.suppress(TransportError):
+        script.play(service.ask("POST", "job/submit", json={}), answer)
+    assert ids(cursor="99999999999-7-0") == ["6"]  # a further page is of the list before
+    more = [*records, record("PENDING", number=17)]
+    assert ids(said({"jobs": more, "last_update": amount(42, 77)})) == ["17"]
+    assert ids() == ["17"]
+
+
 def test_pages_go_on_where_the_last_one_ended(script: Script) -> None:
     service = slurm()
     records = [record("RUNNING", number=number, submit_time=amount(42, 1000 + number // 2)) for number in range(1, 8)]
@@ -462,7 +489,7 @@ def test_an_old_versions_clock_is_told_by_its_jobs_and_nothing_is_missed() -> No
     body = {"jobs": [record("PENDING", version=38, start_time=9_999_999_999, eligible_time=9_999_999_999)]}
     cursor, latest, since = cursor_of(body, None, 0.0, 0.1)
     assert (cursor, latest) == (None, 1_767_000_000)
-    before = Listing([], 0.1, cursor, latest, since)
+    before = Listing([], 0.1, 0.1, cursor, latest, since)
     assert cursor_of(body, before, 0.9, 1.0)[0] is None
     assert cursor_of(body, before, 1.2, 1.3)[0] == 1_767_000_001
     later = {"jobs": [*body["jobs"], record("RUNNING", version=38, number=2, start_time=1_767_000_007)]}
