@@ -232,7 +232,7 @@ class Session(_Session):
         finally:
             wait.close()
             if listener is not None:
-                listener.close()  # once more: an interrupt may come before the first line of what ends it
+                listener.close()  # once more: an interrupt may come before what ends it could put it off
 
     def _cancel_going(self, infos: Sequence[JobInfo]) -> None:
         ids = [info.id for info in infos if not info.terminal]

@@ -148,7 +148,7 @@ class _Listener:
         self._wake()
 
     def _wake(self) -> None:
-        """Wake whoever listens by other means than the condition."""
+        """Wake whoever waits by other means than the lock."""
 
     def _take(self) -> News:
         # Put off because from Python 3.14 on an interrupt may come right after the lock was taken.
@@ -161,8 +161,8 @@ class _Listener:
 class _Waiting(_Listener):
     """What sync and async listeners share for which somebody waits: the hooks, for as long as they do.
 
-    A Ctrl-C leaves a wait neither begun nor ended in half. Only where it comes before the first line of what is called
-    at the end is nothing done: who is sure to end a wait calls :meth:`close`, too.
+    A Ctrl-C leaves a wait neither begun nor ended in half. Where it comes before the end of one could put it off,
+    nothing is done yet: who must be sure calls :meth:`close` after the context, too.
     """
 
     def __init__(self, watcher: Watcher, jobs: Mapping[str, JobInfo | None]) -> None:
@@ -180,15 +180,12 @@ class _Waiting(_Listener):
                         self._pumps.append(pump)
             return self  # noqa: TRY300 - an interrupt that was put off comes here
         except BaseException:
-            self._end()
+            self.close()
             raise
 
     def _end(self) -> None:
-        try:
-            with interrupts.put_off():
-                self.close()
-        finally:
-            self.close()  # an interrupt came before it was put off
+        with interrupts.put_off():
+            self.close()
 
     def close(self) -> None:
         """Wait no longer; may be called twice."""

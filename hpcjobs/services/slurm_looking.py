@@ -36,7 +36,7 @@ CHUNK = 200
 """Most jobs in one request."""
 
 FRESH = 1.0
-"""Seconds for which the list of jobs is not asked for again."""
+"""Seconds for which the list of jobs is not asked for again, unless this client has changed anything."""
 
 FRESH_PAGES = 30.0
 """Seconds for which further pages are of the same list."""
